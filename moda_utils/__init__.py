@@ -1,0 +1,28 @@
+"""Helpers that keep the MODA notebooks short.
+
+`import moda_utils` is cheap: the names below are looked up only when they are used, so a notebook
+that just reads a catalogue never waits for torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_WHERE = {
+    "get_profile": "profiles",
+    "setup": "course",
+    "require": "course",
+    "catch_up": "course",
+    "describe": "serving",
+}
+
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})
