@@ -1,8 +1,8 @@
 """A file of finished work, one JSON object per line: what is in it never has to be computed again.
 
-Lines are only ever added, a batch at a time, and reach the disk before `append` returns. Whatever kills the
-process (a Colab disconnect, a full disk, Ctrl-C), the batches before it are safe, and the half line that
-it may leave is removed when the file is opened next.
+Lines are only ever added, a batch at a time, and reach the disk before `append` returns. Whatever
+kills the process (a Colab disconnect, a full disk, Ctrl-C), the batches before it are safe, and the
+half line that it may leave is removed when the file is opened next.
 """
 
 import hashlib
@@ -20,18 +20,18 @@ Row = dict[str, Any]
 
 
 def fingerprint(value: Any) -> str:
-    """Short SHA-256 (16 hex digits) of a prompt (str) or of options (anything JSON can hold, keys in any order)."""
-    text = (
-        value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
-    )
+    """First 16 hex digits of the SHA-256 of a prompt (str) or of options (JSON, keys in any order)."""
+    text = value
+    if not isinstance(value, str):
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Journal:
     """The rows that one model wrote with one prompt and one set of options.
 
-    A row is known by (product_id, image_sha256, model, prompt_sha, options_sha). Rows of another model, prompt
-    or options stay in the file untouched; they are ignored and counted in `ignored`.
+    A row is known by (product_id, image_sha256, model, prompt_sha, options_sha). Rows of another
+    model, prompt or options stay in the file untouched; they are ignored and counted in `ignored`.
 
     Args:
         path: the .jsonl file; made when the first row is added.
@@ -41,7 +41,7 @@ class Journal:
 
     Attributes:
         ignored: lines of another key, as of the last reading.
-        damaged: terminated lines that are not rows (a disk error, an editor), as of the last reading.
+        damaged: whole lines that are no rows (a disk error, an editor), as of the last reading.
     """
 
     def __init__(
@@ -63,13 +63,16 @@ class Journal:
                 _repair(file)
             self.done()
             if self.damaged:
-                warnings.warn(
-                    f"{self.path.name}: {self.damaged} damaged lines are skipped; their items count as not done.",
-                    stacklevel=2,
+                message = (
+                    f"{self.damaged} damaged lines are skipped; their items count as not done."
                 )
+                warnings.warn(f"{self.path.name}: {message}", stacklevel=2)
 
     def done(self) -> dict[tuple[str, str], Row]:
-        """Read the finished rows: {(product_id, image_sha256): row}. Of two rows for one item the later one counts."""
+        """Read the finished rows: {(product_id, image_sha256): row}.
+
+        Of two rows for one item the later one counts.
+        """
         self.ignored = self.damaged = 0
         rows = {}
         for row in self._lines():
@@ -82,16 +85,16 @@ class Journal:
         return rows
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add a batch: each row needs product_id and image_sha256; model, prompt_sha and options_sha are filled in.
+        """Add a batch. Each row needs product_id and image_sha256; the rest of the key is filled in.
 
         Raises:
-            ValueError: a row without an id, or with a value that JSON cannot hold (NaN, an array). Nothing is written.
+            ValueError: a row without an id, or with a NaN. Nothing is written.
             OSError: the disk is full or the folder read-only. Earlier rows are intact.
         """
         for row in rows:
             if not all(isinstance(row.get(name), str) for name in ("product_id", "image_sha256")):
                 raise ValueError(
-                    f"A journal row needs product_id and image_sha256 as text; this one has {dict(row)}."
+                    f"A journal row needs a product_id and an image_sha256: {dict(row)}."
                 )
         text = "".join(
             json.dumps({**row, **self.key}, ensure_ascii=False, allow_nan=False) + "\n"
@@ -125,17 +128,18 @@ class Journal:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes from writing now. Held for moments only, so a forgotten notebook blocks nobody."""
+        """Keep other processes from writing now.
+
+        Held for moments only, so that a forgotten notebook blocks nobody.
+        """
         lock = FileLock(f"{self.path}.lock") if self._lock_works else None
         if lock:
             try:
                 lock.acquire(timeout=self.lock_seconds)
             except (OSError, NotImplementedError) as error:  # filelock's Timeout is an OSError too
                 self._lock_works, lock = False, None
-                warnings.warn(
-                    f"{self.path.name} can't be locked here ({error}): write it from one notebook at a time.",
-                    stacklevel=4,
-                )
+                message = f"can't be locked here ({error}): write it from one notebook at a time."
+                warnings.warn(f"{self.path.name} {message}", stacklevel=4)
         try:
             yield
         finally:
@@ -154,7 +158,10 @@ def _parse(line: bytes) -> Row | None:
 
 
 def _repair(file: Any) -> None:
-    """Make the file end with a whole line: complete the last one if only its newline is missing, else cut it off."""
+    """Make the file end with a whole line.
+
+    A last line that only lacks its newline is completed, any other torn one is cut off.
+    """
     end = file.seek(0, os.SEEK_END)
     tail = b""
     start = end
