@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def fingerprint(value: Any) -> str:
-    """First 16 hex digits of the SHA-256 of a prompt (str) or of options (JSON, keys in any order)."""
+    """First 16 hex digits of the SHA-256 of a prompt (str) or of options (JSON, any key order)."""
     text = value
     if not isinstance(value, str):
         text = json.dumps(value, sort_keys=True, ensure_ascii=False)
@@ -85,7 +85,7 @@ class Journal:
         return rows
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add a batch. Each row needs product_id and image_sha256; the rest of the key is filled in.
+        """Add a batch. Each row needs product_id and image_sha256; the rest of the key is added.
 
         Raises:
             ValueError: a row without an id, or with a NaN. Nothing is written.
