@@ -1,0 +1,158 @@
+"""Run a notebook in a kernel of its own and watch what it needs. Shared by the tools beside it."""
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import psutil
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+TWINS = NOTEBOOKS / "py"
+CELL_TIMEOUT = 3600  # seconds; a cell of `full` on a CPU may be slow, but a hung one must end
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run took: wall seconds and the largest resident memory of its processes (bytes)."""
+
+    seconds: float
+    peak_bytes: int
+
+
+class NotebookFailed(RuntimeError):
+    """A cell raised, hung or killed the kernel. `cell` counts from 1 over all cells."""
+
+    def __init__(self, cell: int, source: str, message: str, cost: Cost) -> None:
+        super().__init__(message)
+        self.cell = cell
+        self.source = source
+        self.cost = cost
+
+
+def select(folder: Path, suffix: str, numbers: Sequence[str] = ()) -> list[Path]:
+    """Numbered notebooks of a folder, in order; with `numbers`, only those ("5" means "05").
+
+    Raises:
+        FileNotFoundError: a wanted number has no file in the folder.
+    """
+    found = sorted(folder.glob(f"[0-9][0-9]_*{suffix}"))
+    wanted = [number.zfill(2) for number in numbers]
+    known = {path.name[:2] for path in found}
+    if missing := [number for number in wanted if number not in known]:
+        place = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+        raise FileNotFoundError(f"No {place}/{missing[0]}_*{suffix}; there are {sorted(known)}.")
+    return [path for path in found if not wanted or path.name[:2] in wanted]
+
+
+def kernel_environment(home: Path | str | None = None) -> dict[str, str]:
+    """The environment of a notebook's kernel: mini unless set, no bars, pictures in the page."""
+    environment = {**os.environ, "TQDM_DISABLE": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
+    environment.setdefault("MODA_PROFILE", "mini")
+    environment.pop("MPLBACKEND", None)  # the kernel chooses its inline backend
+    if home is not None:
+        environment["MODA_HOME"] = str(home)
+    return environment
+
+
+def execute(
+    notebook: nbformat.NotebookNode,
+    folder: Path,
+    environment: dict[str, str],
+    log: Path,
+    on_cell: Callable[[int, int], None] = lambda cell, cells: None,
+) -> Cost:
+    """Run every cell of `notebook` in a fresh kernel and store the outputs in it.
+
+    Args:
+        folder: the kernel's working directory.
+        environment: the kernel's environment variables.
+        log: file for what the kernel process itself writes, and for a full traceback.
+        on_cell: called with the number of the cell that starts and of all cells.
+
+    Raises:
+        NotebookFailed: with the failing cell; outputs so far stay in `notebook`.
+    """
+    current = 0
+    cells = len(notebook.cells)
+
+    def started(cell: nbformat.NotebookNode, cell_index: int) -> None:
+        nonlocal current
+        current = cell_index
+        on_cell(cell_index + 1, cells)
+
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        startup_timeout=180,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        on_cell_start=started,
+    )
+    log.parent.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
+    with open(log, "w", encoding="utf-8") as stream, _PeakMemory(client) as memory:
+        try:
+            client.execute(env=environment, stdout=stream, stderr=stream)
+            message = ""
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            message = ANSI.sub("", str(error)).strip()
+            stream.write(message + "\n")
+    cost = Cost(time.monotonic() - begin, memory.peak_bytes)
+    if message:
+        raise NotebookFailed(current + 1, notebook.cells[current].source, message, cost)
+    return cost
+
+
+class _PeakMemory:
+    """Samples the resident memory of a kernel and its children until the block ends."""
+
+    def __init__(self, client: NotebookClient, interval: float = 0.2) -> None:
+        self.peak_bytes = 0
+        self._client = client
+        self._interval = interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "_PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._interval):
+            manager = self._client.km
+            process = getattr(getattr(manager, "provisioner", None), "process", None)
+            if process is not None:
+                self.peak_bytes = max(self.peak_bytes, _tree_bytes(process.pid))
+
+
+def _tree_bytes(pid: int) -> int:
+    """Resident bytes of a process and its descendants; 0 when it has ended."""
+    try:
+        parent = psutil.Process(pid)
+        tree = [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    total = 0
+    for process in tree:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:  # a worker that ended between the two looks
+            continue
+    return total
