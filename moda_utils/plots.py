@@ -1,0 +1,311 @@
+"""Figures of the course: one style, readable at 700 pixels, in print and by colour-blind readers.
+
+Importing this module sets matplotlib's defaults, so that a plot which a notebook draws by hand
+looks like the others. Every figure carries a stamp: profile, kind of photos, number of items.
+Figures are returned, not shown: let the call be the last line of a cell.
+"""
+
+import io
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+from PIL import Image, ImageOps
+
+from .profiles import Profile
+
+# Colours that stay apart for colour-blind readers (Okabe and Ito, 2008).
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, GREY, INK = "#56B4E9", "#AA4499", "#8A8A8A", "#222222"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, GREY, INK)
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#666666",
+    "axes.grid": True,
+    "axes.labelsize": 10,
+    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "figure.dpi": 100,
+    "figure.facecolor": "white",  # opaque: a transparent figure vanishes on a dark page
+    "font.size": 10,
+    "grid.color": "#E3E3E3",
+    "legend.frameon": False,
+    "savefig.facecolor": "white",
+    "text.color": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
+matplotlib.rcParams.update(STYLE)
+
+
+class CourseFigure(Figure):
+    """A figure that a notebook shows because it is a cell's value, once, whatever the backend."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def figure(
+    rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 3.4, **options: Any
+) -> tuple[CourseFigure, np.ndarray]:
+    """A figure of `width` x `height` inches (100 pixels each) and its axes (rows, columns)."""
+    made = CourseFigure(figsize=(width, height), layout="constrained")
+    return made, made.subplots(rows, columns, squeeze=False, **options)
+
+
+def stamp(made: Figure, profile: Profile, n: int | None = None, note: str = "") -> None:
+    """Write profile, kind of photos and number of items below a figure: no number travels alone."""
+    parts = [f"profile {profile.name}", f"{profile.data_label} photos"]
+    parts += [f"n = {n:,}"] if n is not None else []
+    made.supxlabel("  ·  ".join([*parts, note] if note else parts), x=0.99, ha="right", fontsize=8)
+
+
+def photo_grid(
+    photos: Sequence[Path | str | Image.Image],
+    captions: Sequence[str] | None = None,
+    *,
+    profile: Profile,
+    columns: int = 4,
+    marks: Sequence[bool | None] | None = None,
+    title: str = "",
+    n: int | None = None,
+) -> CourseFigure:
+    """Photos in rows, a wrapped caption below each.
+
+    Args:
+        photos: paths or PIL images.
+        captions: one text per photo; line breaks in it are kept.
+        marks: per photo True (green frame), False (red frame and a cross) or None (no frame).
+        n: the stamp's number; the number of photos shown when left out.
+
+    Raises:
+        ValueError: no photo, or captions or marks of another length.
+    """
+    for name, values in (("captions", captions), ("marks", marks)):
+        if values is not None and len(values) != len(photos):
+            raise ValueError(f"{len(photos)} photos but {len(values)} {name}: give one per photo.")
+    if not photos:
+        raise ValueError("There is no photo to show: the selection before this call is empty.")
+    width = 7.0 / columns
+    texts = [_wrapped(text, int(width * 14.5)) for text in captions or [""] * len(photos)]
+    lines = max(text.count("\n") + 1 for text in texts)
+    rows = math.ceil(len(photos) / columns)
+    height = rows * (width * 1.28 + lines * 0.155) + 0.3 + (0.3 if title else 0)
+    made, axes = figure(rows, columns, height=height)
+    for index, axis in enumerate(axes.flat):
+        axis.axis("off")
+        if index >= len(photos):
+            continue
+        axis.imshow(_picture(photos[index], pixels=int(width * 130)))
+        # Text goes below the photo, anchored to its lower edge: captions of a row start level.
+        axis.set_title(
+            texts[index], y=-0.04, va="top", loc="center", fontsize=8, fontweight="normal"
+        )
+        if marks is not None and marks[index] is not None:
+            _frame(axis, right=bool(marks[index]))
+    if title:
+        made.suptitle(title, fontsize=11, fontweight="bold")
+    stamp(made, profile, len(photos) if n is None else n)
+    return made
+
+
+def counts(*series: pd.Series, profile: Profile, top: int = 12, columns: int = 2) -> CourseFigure:
+    """How often each value occurs: one panel of horizontal bars per series, named by the series.
+
+    Values after the `top` most frequent ones are summed into one grey bar.
+    """
+    tables = [_top(values, top) for values in series]
+    columns = min(columns, len(series))
+    rows = math.ceil(len(series) / columns)
+    bars_in_row = [
+        max(map(len, tables[at : at + columns])) for at in range(0, len(tables), columns)
+    ]
+    heights = [max(1.3, 0.7 + 0.2 * bars) for bars in bars_in_row]
+    made, axes = figure(rows, columns, height=0.5 + sum(heights), height_ratios=heights)
+    for axis in axes.flat[len(series) :]:
+        axis.axis("off")
+    for axis, values, table in zip(axes.flat, series, tables, strict=False):
+        colours = [GREY if label.endswith(" others") else BLUE for label in table.index]
+        bars = axis.barh(table.index, table.to_numpy(), color=colours)
+        axis.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=8)
+        axis.invert_yaxis()
+        axis.margins(x=0.16)
+        axis.grid(axis="y", visible=False)
+        axis.set_title(str(values.name).replace("_", " "))
+    stamp(made, profile, max(len(values) for values in series))
+    return made
+
+
+def loss_curves(
+    history: Any, *, profile: Profile, n: int | None = None, best: int | None = None
+) -> CourseFigure:
+    """Loss by epoch, linear left and logarithmic right: training solid, validation dash-dotted.
+
+    Args:
+        history: rows (or a table) with `epoch`, `split` ("train" or "validation") and `loss`;
+            several rows of one epoch and split are averaged, by `tokens` where there are any.
+        best: an epoch to mark, such as the one whose weights were kept.
+    """
+    table = epoch_losses(history)
+    made, axes = figure(1, 2, height=3.3)
+    for axis, scale in zip(axes.flat, ("linear", "log"), strict=True):
+        for split, style, colour in (("train", "-", BLUE), ("validation", "-.", VERMILION)):
+            if split in table:
+                axis.plot(table.index, table[split], style, color=colour, label=split, marker=".")
+        if best is not None:
+            axis.axvline(
+                best, color=GREY, linewidth=1, linestyle=":", label=f"best: epoch {best:g}"
+            )
+        axis.set(xlabel="epoch", ylabel="cross-entropy per token", yscale=scale)
+        axis.set_title("Loss" if scale == "linear" else "The same, logarithmic")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if scale == "log":
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_minor_formatter("")
+        axis.yaxis.set_major_formatter("{x:g}")
+    axes[0, 0].legend()
+    stamp(made, profile, n)
+    return made
+
+
+def epoch_losses(history: Any) -> pd.DataFrame:
+    """Mean loss, one row per epoch and one column per split; `history` as in `loss_curves`."""
+    table = pd.DataFrame(getattr(history, "rows", history))
+    weight = table["tokens"] if "tokens" in table else pd.Series(1, index=table.index)
+    table = table.assign(weight=weight, weighted=table["loss"] * weight)
+    sums = table.groupby(["epoch", "split"])[["weighted", "weight"]].sum()
+    return (sums["weighted"] / sums["weight"]).unstack("split")
+
+
+def bars_with_intervals(
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]],
+    *,
+    profile: Profile,
+    n: int,
+    ceilings: Iterable[str] = (),
+    limit: float = 10.0,
+    columns: int = 2,
+) -> CourseFigure:
+    """One panel per criterion, one horizontal bar per system, with its interval.
+
+    Args:
+        scores: {system: {criterion: {"value", "low", "high"}}}; a system may lack a criterion.
+        ceilings: systems that see the metadata: hatched, since they are bounds and not rivals.
+        limit: right end of every axis.
+    """
+    systems, ceilings = list(scores), set(ceilings)
+    criteria = list(dict.fromkeys(name for values in scores.values() for name in values))
+    columns = min(columns, len(criteria))
+    rows = math.ceil(len(criteria) / columns)
+    height = 0.8 + rows * (0.55 + 0.27 * len(systems))
+    made, axes = figure(rows, columns, height=height, sharey=True, sharex=True)
+    for axis in axes.flat[len(criteria) :]:
+        axis.axis("off")
+    for axis, criterion in zip(axes.flat, criteria, strict=False):
+        for place, system in enumerate(systems):
+            if criterion in scores[system]:
+                _bar(axis, place, scores[system][criterion], PALETTE[place % len(PALETTE)], limit)
+                axis.patches[-1].set_hatch("////" if system in ceilings else "")
+        axis.set_title(criterion.replace("_", " "))
+        axis.set(
+            yticks=range(len(systems)), xlim=(0, limit * 1.17), ylim=(len(systems) - 0.4, -0.6)
+        )
+        axis.set_yticklabels([system.replace("_", " ") for system in systems])
+        axis.set_xticks(np.linspace(0, limit, 6))
+        axis.grid(axis="y", visible=False)
+    hatched = "hatched: sees the metadata" if ceilings & set(systems) else ""
+    stamp(made, profile, n, hatched)
+    return made
+
+
+def confusion(
+    truth: Sequence[str], stated: Sequence[str], *, profile: Profile, title: str = "", top: int = 12
+) -> CourseFigure:
+    """Which value was stated for which true one: counts, shaded by their share of the row.
+
+    Values after the `top` most frequent true ones are put together as "other".
+    """
+    if len(truth) != len(stated):
+        raise ValueError(
+            f"{len(truth)} true values but {len(stated)} stated ones: give one per item."
+        )
+    frequent = pd.Series(list(truth)).value_counts().index[:top].tolist()
+    truth = [value if value in frequent else "other" for value in truth]
+    stated = [value if value in frequent or value == "none" else "other" for value in stated]
+    rows = [*frequent, *(["other"] if "other" in truth else [])]
+    columns = [*frequent, *(name for name in ("other", "none") if name in stated)]
+    table = pd.crosstab(pd.Series(truth), pd.Series(stated)).reindex(
+        index=rows, columns=columns, fill_value=0
+    )
+    share = table.div(table.sum(axis=1), axis=0).to_numpy()
+    made, axes = figure(height=max(2.4, 1.6 + 0.3 * len(rows)))
+    axis = axes[0, 0]
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(table.to_numpy()):
+        if value:
+            ink = "white" if share[row, column] > 0.55 else INK
+            axis.text(column, row, value, ha="center", va="center", fontsize=8, color=ink)
+    axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set(xlabel="stated", ylabel="true", title=title)
+    axis.grid(False)
+    stamp(made, profile, len(truth))
+    return made
+
+
+def _bar(axis: Axes, place: int, score: Mapping[str, float], colour: str, limit: float) -> None:
+    value, low, high = score["value"], score["low"], score["high"]
+    axis.barh(place, value, color=colour, edgecolor="white", height=0.72)
+    axis.plot([low, high], [place, place], color=INK, linewidth=1.4, marker="|", markersize=5)
+    axis.text(max(value, high) + limit * 0.02, place, f"{value:.1f}", va="center", fontsize=8)
+
+
+def _top(values: pd.Series, top: int) -> pd.Series:
+    table = values.astype(str).value_counts()
+    if len(table) > top + 1:  # a single value left over keeps its name
+        rest = table.iloc[top:]
+        table = pd.concat([table.iloc[:top], pd.Series({f"{len(rest)} others": rest.sum()})])
+    return table
+
+
+def _frame(axis: Axes, right: bool) -> None:
+    colour = GREEN if right else VERMILION
+    outline = matplotlib.patches.Rectangle(
+        (0, 0), 1, 1, transform=axis.transAxes, fill=False, edgecolor=colour, linewidth=2.5
+    )
+    axis.add_patch(outline)
+    # A sign beside the colour: red and green alone would not do.
+    box = {"boxstyle": "circle,pad=0.12", "color": colour}
+    axis.text(
+        0.94, 0.95, "✓" if right else "✗", transform=axis.transAxes, ha="center", va="center",
+        color="white", fontsize=9, bbox=box,
+    )  # fmt: skip
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.fill(line, max(width, 10)) for line in text.splitlines())
+
+
+def _picture(photo: Path | str | Image.Image, pixels: int) -> Image.Image:
+    """The photo, upright and no wider than it is shown: outputs stay small."""
+    if not isinstance(photo, Image.Image):
+        with Image.open(photo) as file:
+            photo = ImageOps.exif_transpose(file)
+    photo = photo.convert("RGB")
+    photo.thumbnail((pixels, pixels * 2), Image.Resampling.LANCZOS)
+    return photo
