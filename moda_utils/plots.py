@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from PIL import Image, ImageOps
 
 from .profiles import Profile
@@ -145,6 +145,7 @@ def counts(*series: pd.Series, profile: Profile, top: int = 12, columns: int = 2
         axis.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=8)
         axis.invert_yaxis()
         axis.margins(x=0.16)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.grid(axis="y", visible=False)
         axis.set_title(str(values.name).replace("_", " "))
     stamp(made, profile, max(len(values) for values in series))
@@ -173,7 +174,7 @@ def loss_curves(
             )
         axis.set(xlabel="epoch", ylabel="cross-entropy per token", yscale=scale)
         axis.set_title("Loss" if scale == "linear" else "The same, logarithmic")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if scale == "log":
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_minor_formatter("")

@@ -26,7 +26,7 @@ def boxes_inside(figure: Figure) -> bool:
     figure.canvas.draw()
     box = figure.get_tightbbox()  # inches
     width, height = figure.get_size_inches()
-    return box.x0 > -0.02 and box.y0 > -0.02 and box.x1 < width + 0.02 and box.y1 < height + 0.02
+    return box.x0 > -0.04 and box.y0 > -0.04 and box.x1 < width + 0.04 and box.y1 < height + 0.04
 
 
 def photo(colour="white", size=(168, 224)):
