@@ -3,6 +3,7 @@ import io
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -16,17 +17,17 @@ def profile():
 
 
 def texts(figure: Figure) -> list[str]:
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     found = figure.findobj(lambda artist: hasattr(artist, "get_text"))
     return [text.get_text() for text in found if text.get_text()]
 
 
 def boxes_inside(figure: Figure) -> bool:
     """Is everything that is drawn within the figure, nothing cut off?"""
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     box = figure.get_tightbbox()  # inches
     width, height = figure.get_size_inches()
-    return box.x0 > -0.04 and box.y0 > -0.04 and box.x1 < width + 0.04 and box.y1 < height + 0.04
+    return box.x0 > -0.02 and box.y0 > -0.02 and box.x1 < width + 0.02 and box.y1 < height + 0.02
 
 
 def photo(colour="white", size=(168, 224)):
