@@ -1,0 +1,380 @@
+"""The catalogue: which items there are, which photo shows each, and which split each belongs to.
+
+Reads a folder in the layout of the Kaggle set, or any table of photos. Whatever can't be used is
+listed with its reason in `Catalog.skipped`; nothing disappears silently.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
+
+from .profiles import ROOT, Profile
+from .storage import atomic_path
+
+CSV = "data/fashion.csv"
+PHOTOS = "data/{Category}/{Gender}/Images/images_with_product_ids/{Image}"
+KAGGLE_NAMES = {
+    "product_id": "ProductId",
+    "gender": "Gender",
+    "category": "Category",
+    "sub_category": "SubCategory",
+    "product_type": "ProductType",
+    "colour": "Colour",
+    "usage": "Usage",
+    "title": "ProductTitle",
+}
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The usable items and the rest.
+
+    frame: one row per item: product_id, image (path relative to `root`), gender, category,
+        sub_category, product_type, colour, usage, title, image_sha256 (all text; "" where the table
+        says nothing), group (int; items that share a photo or a title), split (one of `SPLITS`).
+    root: the folder that `image` starts from.
+    skipped: product_id, image and reason of every row or photo that can't be used.
+    """
+
+    frame: pd.DataFrame
+    root: Path
+    skipped: pd.DataFrame
+
+    def __str__(self) -> str:
+        reasons = self.skipped["reason"].str.split(":").str[0].value_counts()
+        listed = "".join(f"\n  {count} x {reason}" for reason, count in reasons.items())
+        return f"{len(self.frame)} items, {len(self.skipped)} left out{listed}"
+
+
+# ---------------------------------------------------------------------------------------------
+# Getting the photos
+
+
+def load_photos(profile: Profile) -> Path:
+    """The folder with this profile's photos; they are drawn or downloaded when they aren't there.
+
+    Raises:
+        RuntimeError: the download failed; the message says why and what to do.
+    """
+    if profile.data_source == "drawn":
+        from .mini.catalogue import write_catalogue
+
+        return write_catalogue(profile.photos_dir)
+    if profile.data_source.startswith("kaggle:"):
+        from .kaggle import download
+
+        return download(profile.data_source.removeprefix("kaggle:"))
+    return Path(profile.data_source)
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading
+
+
+def read_catalog(root: Path | str) -> Catalog:
+    """Read and check a folder in the Kaggle layout: `data/fashion.csv` and photos below `data/`.
+
+    Raises:
+        FileNotFoundError: no CSV.
+        ValueError: a CSV that is empty, broken or lacks a column; no usable item.
+    """
+    root = Path(root)
+    if not (root / CSV).is_file():
+        raise FileNotFoundError(f"There is no {CSV} in {root}: is this the folder of the dataset?")
+    try:
+        table = pd.read_csv(
+            root / CSV,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+        ).fillna("")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{CSV} is not UTF-8 text ({error}): save it again as UTF-8.") from error
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise ValueError(f"{CSV} can't be read as a table: {str(error).strip()}.") from error
+    missing = [name for name in (*KAGGLE_NAMES.values(), "Image") if name not in table.columns]
+    if missing:
+        found = ", ".join(table.columns)
+        raise ValueError(f"{CSV} lacks the columns {', '.join(missing)}; it has {found}.")
+    table = table.map(str.strip)
+    table["_path"] = [PHOTOS.format(**row) for row in table.to_dict("records")]
+    catalog = from_table(table, root, image="_path", **KAGGLE_NAMES)
+
+    listed = set(table["_path"])
+    every = sorted(root.glob(PHOTOS.format(Category="*", Gender="*", Image="[!.]*")))
+    names = [path.relative_to(root).as_posix() for path in every]
+    orphans = [{"product_id": "", "image": name} for name in names if name not in listed]
+    if not orphans:
+        return catalog
+    extra = pd.DataFrame(orphans).assign(reason="photo without a row in the table")
+    return Catalog(catalog.frame, root, pd.concat([catalog.skipped, extra], ignore_index=True))
+
+
+def from_table(
+    table: pd.DataFrame, root: Path | str = ".", image: str = "image", **columns: str
+) -> Catalog:
+    """Make a catalogue from any table with one photo per row: check it, group it, split it.
+
+    Args:
+        table: one row per item.
+        root: folder that the photos' paths start from.
+        image: the table's column with those paths.
+        columns: our name = the table's name, for any of product_id, product_type, gender,
+            category, sub_category, colour, usage, title. A column that has our name already need
+            not be given. Only product_type must exist; for product_id the file's name can serve.
+
+    Raises:
+        ValueError: a column that isn't there, no rows, or no usable item.
+
+    Example:
+        catalog = from_table(shop, "photos", image="file", product_id="sku", product_type="kind")
+    """
+    root, table = Path(root), table.reset_index(drop=True)
+    unknown = [name for name in columns if name not in KAGGLE_NAMES]
+    if unknown:
+        valid = ", ".join(KAGGLE_NAMES)
+        raise ValueError(f"A catalogue has no {', '.join(unknown)}; what it can hold: {valid}.")
+    sources = {name: name for name in KAGGLE_NAMES if name in table.columns} | columns
+    sources["image"] = image
+    absent = [source for source in sources.values() if source not in table.columns]
+    if absent or "product_type" not in sources:
+        absent = ", ".join(absent) or "product_type (name yours: product_type=...)"
+        raise ValueError(f"The table lacks {absent}; it has {', '.join(map(str, table.columns))}.")
+    if table.empty:
+        raise ValueError("The catalogue is empty: the table has a header but no rows.")
+
+    texts = {name: table[source].map(_text) for name, source in sources.items()}
+    texts.setdefault("product_id", texts["image"].map(lambda name: Path(name).stem))
+    rows = pd.DataFrame(
+        {name: texts.get(name, "") for name in ("product_id", "image", *KAGGLE_NAMES)}
+    )
+    photos = _check_photos([root / name for name in rows["image"]])
+    reasons, shas, seen = [], [], set()
+    for row, (sha, problem) in zip(rows.itertuples(), photos, strict=True):
+        if not row.product_id:
+            problem = "no product id"
+        elif row.product_id in seen:
+            problem = "product id used before"
+        elif not row.product_type:
+            problem = "no product type"
+        if not problem:
+            seen.add(row.product_id)
+        reasons.append(problem)
+        shas.append(sha)
+    rows["image_sha256"] = shas
+    usable = np.array([not reason for reason in reasons])
+    skipped = rows.loc[~usable, ["product_id", "image"]].reset_index(drop=True)
+    skipped["reason"] = pd.Series([reason for reason in reasons if reason], dtype=str)
+    if not usable.any():
+        first = "; ".join(f"{row.image}: {row.reason}" for row in skipped.head(3).itertuples())
+        raise ValueError(f"None of the {len(rows)} rows can be used. The first ones: {first}.")
+    frame = rows[usable].reset_index(drop=True)
+    return Catalog(assign_splits(assign_groups(frame)), root, skipped)
+
+
+def _text(value: object) -> str:
+    return "" if pd.isna(value) else str(value).strip()
+
+
+def _check_photos(paths: Sequence[Path]) -> list[tuple[str, str]]:
+    """For each photo: (SHA-256, ""), or ("", what is wrong with it)."""
+
+    def check(path: Path) -> tuple[str, str]:
+        if not path.is_file():
+            return "", "photo missing"
+        try:
+            content = path.read_bytes()
+            with Image.open(io.BytesIO(content)) as photo:
+                photo.draft("RGB", (64, 64))  # a JPEG is read to its end, but computed at 1/8 size
+                photo.load()
+        except _BROKEN as error:
+            return "", f"photo can't be read: {_short(error)}"
+        return hashlib.sha256(content).hexdigest(), ""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and hashlib let other threads run
+        return list(tqdm(pool.map(check, paths), "Checking photos", len(paths), leave=False))
+
+
+# ---------------------------------------------------------------------------------------------
+# Opening a photo
+
+# What Pillow raises for files that are no photos, cut off, or absurdly large.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+def open_photo(path: Path | str) -> Image.Image:
+    """Open a photo of any kind as upright RGB: grey and CMYK converted, transparency on white.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a photo, or a damaged one.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no photo {path}.")
+    try:
+        with Image.open(path) as photo:
+            return to_rgb(photo)
+    except _BROKEN as error:
+        raise ValueError(f"{path} can't be read as a photo: {_short(error)}.") from error
+
+
+def to_rgb(photo: Image.Image) -> Image.Image:
+    """A Pillow image of any mode as an upright RGB image; what is transparent becomes white."""
+    photo = ImageOps.exif_transpose(photo)
+    if photo.mode.startswith("I;16"):  # convert() would cut 16 bits off at 255, not scale them
+        photo = photo.point(lambda value: value / 257).convert("L")
+    if photo.has_transparency_data:
+        photo = photo.convert("RGBA")
+        ground = Image.new("RGBA", photo.size, "white")
+        photo = Image.alpha_composite(ground, photo)
+    return photo.convert("RGB")
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image file"  # Pillow's own text names a memory address
+    return str(error) or type(error).__name__
+
+
+# ---------------------------------------------------------------------------------------------
+# Groups and splits
+
+
+def normalise_title(title: str) -> str:
+    """Lower case without digits and punctuation: "Nike Men's Run-2" -> "nike men s run"."""
+    return re.sub(r"[\W\d_]+", " ", title.lower()).strip()
+
+
+def assign_groups(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add `group`: items with an identical photo or the same normalised title are in one group.
+
+    Links chain: A and B share a photo, B and C a title, so A, B and C are together (union-find).
+    """
+    parent = list(range(len(frame)))
+
+    def find(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]  # halve the path on the way
+            item = parent[item]
+        return item
+
+    titles = [normalise_title(title) for title in frame["title"]]
+    for keys in (frame["image_sha256"].tolist(), titles):
+        first: dict[str, int] = {}
+        for item, key in enumerate(keys):
+            if key:  # two items without a title have nothing in common
+                parent[find(item)] = find(first.setdefault(key, item))
+    roots = [find(item) for item in range(len(frame))]
+    return frame.assign(group=pd.factorize(np.array(roots))[0])
+
+
+def assign_splits(
+    frame: pd.DataFrame, seed: int = 0, fractions: Sequence[float] = (0.8, 0.1, 0.1)
+) -> pd.DataFrame:
+    """Add `split`: whole groups in random order, each to the split that lacks most of its types.
+
+    The result depends on the items and the seed, not on the order of the rows. Types with a handful
+    of items go to train first. A split's size is off its fraction by about 0.5 % of the items, or by
+    one group where a large group fits nowhere.
+
+    Raises:
+        ValueError: fewer than three groups: no three splits can be made of them.
+    """
+    first_id = frame.groupby("group")["product_id"].min().sort_values()
+    counts = pd.crosstab(frame["group"], frame["product_type"]).loc[first_id.index].to_numpy()
+    sizes = counts.sum(1)  # (groups,); counts: (groups, types)
+    if len(counts) < len(SPLITS):
+        raise ValueError(
+            f"{len(frame)} items in {len(counts)} groups of equal photos or titles can't be split "
+            "into train, validation and test: at least three unrelated items are needed."
+        )
+    order = np.random.default_rng(seed).permutation(len(counts))
+    # Groups that would fill much of a small split come first, while train has room for them.
+    large = np.where(sizes[order] > 0.02 * len(frame), sizes[order], 0)
+    order = order[np.argsort(-large, kind="stable")]
+    lacking = np.outer(fractions, counts.sum(0))  # (splits, types): items still to come
+    choice = np.empty(len(counts), dtype=int)
+
+    for group in order:
+        room = lacking.sum(1)
+        fits = room - sizes[group] >= -0.005 * len(frame)
+        need = (lacking * counts[group]).sum(1).round(6)
+        choice[group] = max(range(3), key=lambda s: (fits[s], need[s] if fits[s] else 0, room[s]))
+        lacking[choice[group]] -= counts[group]
+
+    for empty in set(range(3)) - set(choice):  # a handful of groups: each split gets at least one
+        giver = np.bincount(choice, minlength=3).argmax()
+        smallest = min(np.flatnonzero(choice == giver), key=lambda group: sizes[group])
+        choice[smallest] = empty
+    chosen = pd.Series([SPLITS[number] for number in choice], index=first_id.index)
+    return frame.assign(split=frame["group"].map(chosen))
+
+
+# ---------------------------------------------------------------------------------------------
+# Storing
+
+
+def save_catalog(catalog: Catalog, path: Path | str) -> None:
+    """Write `catalog.parquet`, atomically. Root and skipped rows travel in the file's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path).resolve()
+    root = catalog.root.resolve()
+    # Artefacts that hold their photos may be moved as a whole, and so may a repository.
+    together = root.is_relative_to(ROOT) and path.is_relative_to(ROOT)
+    if together or root.is_relative_to(path.parent):
+        root = Path(os.path.relpath(root, path.parent))
+    note = {"root": root.as_posix(), "skipped": catalog.skipped.to_dict("records")}
+    table = pa.Table.from_pandas(catalog.frame, preserve_index=False)
+    table = table.replace_schema_metadata({"moda": json.dumps(note)})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def load_catalog(path: Path | str) -> Catalog:
+    """Read what `save_catalog` wrote.
+
+    Raises:
+        FileNotFoundError: it isn't there; the message names the notebook that makes it.
+        ValueError: not a catalogue.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path).resolve()
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name} is missing: run notebook 01 first.")
+    try:
+        table = pq.read_table(path)
+        note = json.loads(table.schema.metadata[b"moda"])
+    except (pa.ArrowInvalid, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a catalogue: delete it and run notebook 01 again."
+        ) from error
+    skipped = pd.DataFrame(note["skipped"], columns=["product_id", "image", "reason"], dtype=str)
+    return Catalog(table.to_pandas(), (path.parent / note["root"]).resolve(), skipped)
+
+
+def build_catalog(profile: Profile) -> Catalog:
+    """Notebook 01 in one call: photos, checks, splits, `catalog.parquet`, `dataset/`."""
+    from .dataset import write_dataset
+
+    catalog = read_catalog(load_photos(profile))
+    save_catalog(catalog, profile.catalog_path)
+    write_dataset(catalog, None, profile.dataset_dir)
+    return catalog

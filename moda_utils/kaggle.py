@@ -1,0 +1,63 @@
+"""Photos from Kaggle, with errors that a reader can act on."""
+
+import os
+from pathlib import Path
+
+_MINI = "MODA_PROFILE=mini works now, without a network."
+
+
+def download(handle: str) -> Path:
+    """Fetch a Kaggle dataset ("OWNER/SLUG/versions/N") into kagglehub's cache, or find it there.
+
+    A version that is in the cache needs no network, and a cut download goes on where it stopped.
+
+    Raises:
+        RuntimeError: one sentence that says what happened and what to do.
+    """
+    # Colab's own mount can wait forever for a folder that never appears.
+    os.environ.setdefault("DISABLE_COLAB_CACHE", "true")
+    os.environ.setdefault("KAGGLEHUB_VERBOSITY", "error")
+    import kagglehub
+    import requests
+    from kagglehub.cache import get_cached_archive_path
+    from kagglehub.exceptions import DataCorruptionError
+    from kagglehub.handle import parse_dataset_handle
+
+    try:
+        return Path(kagglehub.dataset_download(handle))
+    except DataCorruptionError as error:
+        problem = "The photos arrived damaged and were deleted: run the cell again"
+        raise RuntimeError(f"{problem}. {_MINI}") from error
+    except requests.exceptions.ChunkedEncodingError as error:
+        problem = "The download was cut: run the cell again, it goes on where it stopped"
+        raise RuntimeError(f"{problem}. {_MINI}") from error
+    except requests.exceptions.RequestException as error:
+        raise RuntimeError(f"{_explain(error, handle)}. {_MINI}") from error
+    except OSError as error:
+        problem = f"The photos can't be stored ({error}): free some space or set KAGGLEHUB_CACHE"
+        raise RuntimeError(f"{problem}. {_MINI}") from error
+    except Exception as error:
+        # zipfile, tarfile and zlib each have their own error for an archive that is none. It is
+        # deleted, or the next try would find it "complete" and fail in the same way.
+        Path(get_cached_archive_path(parse_dataset_handle(handle))).unlink(missing_ok=True)
+        problem = (
+            f"Kaggle's archive can't be unpacked ({error}) and was deleted: run the cell again"
+        )
+        raise RuntimeError(f"{problem}. {_MINI}") from error
+
+
+def _explain(error: Exception, handle: str) -> str:
+    response = getattr(error, "response", None)
+    status = None if response is None else response.status_code
+    if status in (401, 403):
+        return (
+            f"Kaggle refused the download (HTTP {status}): these photos need no account, so remove "
+            "a wrong KAGGLE_API_TOKEN or kaggle.json, or accept the terms on the dataset's page"
+        )
+    if status == 404:
+        return f"Kaggle has no dataset {handle} (HTTP 404): point MODA_DATA_DIR at a copy of it"
+    if status is not None:
+        return (
+            f"Kaggle can't serve the photos now (HTTP {status}): run the cell again in some minutes"
+        )
+    return "Kaggle can't be reached: check the network and run the cell again"
