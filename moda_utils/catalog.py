@@ -288,7 +288,7 @@ def assign_splits(
     """Add `split`: whole groups in random order, each to the split that lacks most of its types.
 
     The result depends on the items and the seed, not on the order of the rows. Types with a handful
-    of items go to train first. A split's size is off its fraction by about 0.5 % of the items, or by
+    of items go to train first. A split's size is off its fraction by some 0.5 % of the items, or by
     one group where a large group fits nowhere.
 
     Raises:

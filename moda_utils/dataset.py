@@ -1,7 +1,7 @@
 """Descriptions and the `dataset/` folder: photos with texts in Parquet, as a Hugging Face dataset.
 
 The folder is self-contained: the bytes of each photo file lie in it unchanged, beside its texts and
-its metadata. `datasets.load_dataset("path/to/dataset")` reads it, and so does the Hub after an upload.
+its metadata. `datasets.load_dataset("path/to/dataset")` reads it, and so does the Hub.
 """
 
 from collections.abc import Mapping
