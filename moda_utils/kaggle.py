@@ -12,6 +12,7 @@ def download(handle: str) -> Path:
     A version that is in the cache needs no network, and a cut download goes on where it stopped.
 
     Raises:
+        ValueError: not such a handle.
         RuntimeError: one sentence that says what happened and what to do.
     """
     # Colab's own mount can wait forever for a folder that never appears.
@@ -23,6 +24,7 @@ def download(handle: str) -> Path:
     from kagglehub.exceptions import DataCorruptionError
     from kagglehub.handle import parse_dataset_handle
 
+    archive = Path(get_cached_archive_path(parse_dataset_handle(handle)))
     try:
         return Path(kagglehub.dataset_download(handle))
     except DataCorruptionError as error:
@@ -39,7 +41,7 @@ def download(handle: str) -> Path:
     except Exception as error:
         # zipfile, tarfile and zlib each have their own error for an archive that is none. It is
         # deleted, or the next try would find it "complete" and fail in the same way.
-        Path(get_cached_archive_path(parse_dataset_handle(handle))).unlink(missing_ok=True)
+        archive.unlink(missing_ok=True)
         problem = (
             f"Kaggle's archive can't be unpacked ({error}) and was deleted: run the cell again"
         )
