@@ -142,11 +142,9 @@ class Phi3VisionProcessor:
         cls, name_or_path: str | Path, revision: str | None = None, num_crops: int | None = None
     ) -> "Phi3VisionProcessor":
         """Load from a hub id or a folder; `num_crops` overrules the checkpoint's own number."""
-        try:
-            file = cached_file(name_or_path, "preprocessor_config.json", revision=revision)
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(name_or_path, revision=revision)
-        except OSError as error:
-            raise _not_loaded(name_or_path, error) from error
+        file = cached_file(name_or_path, "preprocessor_config.json", revision=revision)
+        cached_file(name_or_path, "tokenizer.json", revision=revision)  # a clear error without it
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(name_or_path, revision=revision)
         known = ("num_crops", "tile_size", "patch_size")
         settings = {name: value for name, value in read_json(file).items() if name in known}
         if num_crops is not None:
@@ -335,14 +333,13 @@ class Phi3VisionForConditionalGeneration(Phi3ForCausalLM):
                 ("cuda" reads the shards straight into GPU memory), `attn_implementation`.
 
         Raises:
-            FileNotFoundError: no such checkpoint, or no network to fetch it.
-            ValueError: the file lacks weights, holds other ones, or is cut.
+            OSError: no such checkpoint, or no network to fetch it (`device.load_checkpoint` says
+                which in one sentence).
+            ValueError: a file lacks weights, holds other ones, or is cut.
         """
         kwargs |= {"output_loading_info": True, "use_safetensors": True}
         try:
             model, report = super().from_pretrained(name_or_path, **kwargs)
-        except OSError as error:
-            raise _not_loaded(name_or_path, error) from error
         except SafetensorError as error:
             raise ValueError(
                 f"A weight file of {name_or_path} is damaged ({error}): delete it and load again."
@@ -413,15 +410,10 @@ class Phi3VisionForConditionalGeneration(Phi3ForCausalLM):
     ) -> dict[str, Any]:
         """Inputs of one step. Photos go along whenever the step's ids hold their places: at the
         first step, and again where a long text switches the rotary factors and starts over."""
+        past, short = kwargs.get("past_key_values"), self.config.original_max_position_embeddings
+        if past is not None and past.get_seq_length() <= short < input_ids.shape[1]:
+            kwargs["next_sequence_length"] = None  # start over with all ids: some versions forget
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         if inputs.get("input_ids") is not None and (inputs["input_ids"] < 0).any():
             inputs |= {"pixel_values": pixel_values, "image_grids": image_grids}
         return inputs
-
-
-def _not_loaded(name: str | Path, error: OSError) -> FileNotFoundError:
-    reason = str(error).strip().splitlines()[0].rstrip(".")
-    return FileNotFoundError(
-        f"{name} could not be loaded ({reason}). Check the name, the network and the free disk "
-        "space; MODA_PROFILE=mini works without a network."
-    )
