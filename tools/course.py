@@ -27,6 +27,7 @@ from running import (
     NotebookFailed,
     execute,
     kernel_environment,
+    relative,
     select,
 )
 
@@ -35,64 +36,46 @@ from moda_utils.profiles import Profile, get_profile
 from moda_utils.storage import atomic_dir, write_json
 from pages import Card, Stamp, first_picture, read_lesson, write_index, write_page
 
-SCREEN = 24  # lines of an error that are printed; all of it is in the log
 
-
-def run(numbers: Sequence[str], out: Path) -> int:
-    """Execute notebooks, write pages into `out`; returns the exit status."""
-    environment = kernel_environment()
-    os.environ["MODA_PROFILE"] = environment["MODA_PROFILE"]
-    profile = get_profile()
-    paths = select(NOTEBOOKS, ".ipynb", numbers)
+def run(paths: Sequence[Path], profile: Profile, environment: dict[str, str], out: Path) -> int:
+    """Execute the notebooks at `paths`, write pages into `out`; returns the exit status."""
     notebooks = [nbformat.read(path, as_version=4) for path in paths]
     lessons = [read_lesson(nb, path.stem) for nb, path in zip(notebooks, paths, strict=True)]
     logs = out.parent / "logs"
     print(
         f"Profile {profile.name}, {profile.data_label} photos, "
-        f"artefacts in {_relative(profile.home)}, {len(paths)} notebooks.",
+        f"artefacts in {relative(profile.home)}, {len(paths)} notebooks.",
         flush=True,
     )
-    cards = []
+    costs: list[Cost] = []
+    for position, (path, notebook) in enumerate(zip(paths, notebooks, strict=True)):
+        lesson = lessons[position]
+        name = f"{lesson.number}. {lesson.title}"
+        print(f"{position + 1}/{len(paths)}  {name:<46.46}", end=" ", flush=True)
+        try:
+            cost = execute(notebook, NOTEBOOKS, environment, logs / f"{path.stem}.log")
+        except NotebookFailed as error:
+            print(f"FAILED\n\n{relative(path)}\n{error.screen()}")
+            print("Finished notebooks left their artefacts: run the same command again.")
+            return 1
+        print(f"{cost.seconds:7.1f} s {cost.peak_bytes / 1e9:6.2f} GB", flush=True)
+        costs.append(cost)
+
+    # Pages come last: only then is the number of items known to every one of them.
+    stamp = Stamp(profile.name, profile.data_label, _items(profile), date.today().isoformat())
+    cards = [
+        Card(lesson, cost.seconds, cost.peak_bytes, first_picture(notebook))
+        for lesson, cost, notebook in zip(lessons, costs, notebooks, strict=True)
+    ]
     with atomic_dir(out) as folder:
-        costs: list[Cost] = []
-        for position, (path, notebook) in enumerate(zip(paths, notebooks, strict=True)):
-            lesson = lessons[position]
-            name = f"{lesson.number}. {lesson.title}"
-            print(f"{position + 1}/{len(paths)}  {name:<46.46}", end=" ", flush=True)
-            log = logs / f"{path.stem}.log"
-            try:
-                cost = execute(notebook, NOTEBOOKS, environment, log)
-            except NotebookFailed as error:
-                print("FAILED", flush=True)
-                _explain(path, error, log)
-                return 1
-            print(f"{cost.seconds:7.1f} s {cost.peak_bytes / 1e9:6.2f} GB", flush=True)
-            costs.append(cost)
-            cards.append(Card(lesson, cost.seconds, cost.peak_bytes, first_picture(notebook)))
-        # Pages come last: only then is the number of items known to every one of them.
-        stamp = Stamp(profile.name, profile.data_label, _items(profile), date.today().isoformat())
         for position, notebook in enumerate(notebooks):
             write_page(notebook, lessons, position, stamp, costs[position].seconds, folder, out)
         write_index(cards, stamp, folder)
         write_json(folder / "course.json", _summary(profile, stamp, cards))
     peak = max(cost.peak_bytes for cost in costs)
     print(f"All done in {sum(c.seconds for c in costs):.0f} s, at most {peak / 1e9:.2f} GB.")
-    print(f"Open {_relative(out / 'index.html')}")
+    print(f"Open {relative(out / 'index.html')}")
     return 0
-
-
-def _explain(path: Path, error: NotebookFailed, log: Path) -> None:
-    """The failing cell and its error in one screen."""
-    source = error.source.strip().splitlines()
-    print(f"\n{_relative(path)}, cell {error.cell}, begins with:")
-    print("\n".join(f"    {line}" for line in source[:4]))
-    lines = str(error).splitlines()
-    print("\nIt failed with:")
-    if len(lines) > SCREEN:
-        print("    ...")
-    print("\n".join(f"    {line[:160]}" for line in lines[-SCREEN:]))
-    print(f"\nThe whole error is in {_relative(log)}.")
-    print("The artefacts of finished notebooks are kept: `make course` finds them again.")
 
 
 def _items(profile: Profile) -> int | None:
@@ -124,11 +107,6 @@ def _summary(profile: Profile, stamp: Stamp, cards: Sequence[Card]) -> dict:
     }
 
 
-def _relative(path: Path) -> str:
-    """As a reader at the prompt would type it."""
-    return Path(os.path.relpath(path)).as_posix()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -136,7 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("numbers", nargs="*", metavar="NN", help="notebooks, default all")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "course")
     options = parser.parse_args(arguments)
-    return run(options.numbers, options.out.resolve())
+    environment = kernel_environment()
+    os.environ["MODA_PROFILE"] = environment["MODA_PROFILE"]
+    try:
+        profile = get_profile()
+        paths = select(NOTEBOOKS, ".ipynb", options.numbers)
+    except (FileNotFoundError, ValueError) as error:  # a wrong setting, not a broken course
+        print(error, file=sys.stderr)
+        return 2
+    return run(paths, profile, environment, options.out.resolve())
 
 
 if __name__ == "__main__":

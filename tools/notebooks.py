@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 log = ROOT / "build" / "notebooks" / f"{twin.stem}.log"
                 build(twin, NOTEBOOKS / f"{twin.stem}.ipynb", home, log)
             except NotebookFailed as error:
-                print(f"{twin.stem}: cell {error.cell} failed\n{error}", file=sys.stderr)
+                print(f"{twin.stem} failed.\n{error.screen()}", file=sys.stderr)
                 return 1
     return 0
 

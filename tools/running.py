@@ -18,6 +18,7 @@ NOTEBOOKS = ROOT / "notebooks"
 TWINS = NOTEBOOKS / "py"
 CELL_TIMEOUT = 3600  # seconds; a cell of `full` on a CPU may be slow, but a hung one must end
 
+SCREEN = 24  # lines of an error that are printed; all of it is in the log
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -32,25 +33,47 @@ class Cost:
 class NotebookFailed(RuntimeError):
     """A cell raised, hung or killed the kernel. `cell` counts from 1 over all cells."""
 
-    def __init__(self, cell: int, source: str, message: str, cost: Cost) -> None:
+    def __init__(self, cell: int, source: str, message: str, log: Path) -> None:
         super().__init__(message)
         self.cell = cell
         self.source = source
-        self.cost = cost
+        self.log = log
+
+    def screen(self) -> str:
+        """The failing cell and its error in one screen; the log has all of it."""
+        source = self.source.strip().splitlines()
+        error = str(self).splitlines()
+        more = ["..."] if len(source) > 4 else []
+        cut = ["..."] if len(error) > SCREEN else []
+        parts = [
+            f"Cell {self.cell} begins with:",
+            *(f"    {line}" for line in source[:4] + more),
+            "It failed with:",
+            *(f"    {line[:160]}" for line in cut + error[-SCREEN:]),
+            f"The whole error is in {relative(self.log)}.",
+        ]
+        return "\n".join(parts)
+
+
+def relative(path: Path) -> str:
+    """A path as a person at the prompt would type it."""
+    return Path(os.path.relpath(path)).as_posix()
 
 
 def select(folder: Path, suffix: str, numbers: Sequence[str] = ()) -> list[Path]:
     """Numbered notebooks of a folder, in order; with `numbers`, only those ("5" means "05").
 
     Raises:
-        FileNotFoundError: a wanted number has no file in the folder.
+        FileNotFoundError: the folder has none, or a wanted number has no file in it.
     """
     found = sorted(folder.glob(f"[0-9][0-9]_*{suffix}"))
     wanted = [number.zfill(2) for number in numbers]
     known = {path.name[:2] for path in found}
+    if not found:
+        raise FileNotFoundError(f"No numbered {suffix} notebooks in {relative(folder)}.")
     if missing := [number for number in wanted if number not in known]:
-        place = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
-        raise FileNotFoundError(f"No {place}/{missing[0]}_*{suffix}; there are {sorted(known)}.")
+        there = ", ".join(sorted(known)) or "none"
+        raise FileNotFoundError(f"No {relative(folder)}/{missing[0]}_*{suffix}; there: {there}.")
     return [path for path in found if not wanted or path.name[:2] in wanted]
 
 
@@ -109,11 +132,13 @@ def execute(
             message = ""
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             message = ANSI.sub("", str(error)).strip()
+            if isinstance(error, DeadKernelError):
+                peak = f"{memory.peak_bytes / 1e9:.1f} GB"
+                message += f". Was memory short? The notebook had used up to {peak}."
             stream.write(message + "\n")
-    cost = Cost(time.monotonic() - begin, memory.peak_bytes)
     if message:
-        raise NotebookFailed(current + 1, notebook.cells[current].source, message, cost)
-    return cost
+        raise NotebookFailed(current + 1, notebook.cells[current].source, message, log)
+    return Cost(time.monotonic() - begin, memory.peak_bytes)
 
 
 class _PeakMemory:
