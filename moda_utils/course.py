@@ -1,0 +1,235 @@
+"""The frame of every notebook: say what runs where, what is missing, and make it on request."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from .profiles import ROOT, Profile, get_profile
+
+# What a notebook starts from: the notebooks that make it. Captions (02, 03) are never required:
+# until they exist, template descriptions stand in.
+NEEDS = {"02": ["01"], "03": ["01"], "05": ["01"], "06": ["01", "05"], "07": ["05"], "08": ["01"]}
+
+# Without go=True, catch_up starts only what stays below these.
+FREE_MINUTES, FREE_GB = 2.0, 1.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage takes on this device, roughly: minutes, and gigabytes to download."""
+
+    minutes: float
+    gb: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one notebook computes, without the notebook."""
+
+    title: str
+    cost: Callable[[Profile], Cost]
+    run: Callable[[Profile], None]
+
+
+_replaced: dict[str, str | None] = {}  # what setup() has put in place of which MODA_PROFILE
+
+
+def setup(notebook: str, profile: str = "auto") -> Profile:
+    """Begin a notebook: choose the profile, and print where everything is and what is missing.
+
+    On Colab the few packages that it lacks are installed; elsewhere they are only named. A profile
+    that is chosen here holds for the rest of the session (`describe` follows it).
+
+    Args:
+        notebook: its number, such as "05".
+        profile: "mini", "full", or "auto" to decide by what is here (see `get_profile`).
+    """
+    _provide_packages()
+    _remember(profile)
+    chosen = get_profile(profile)
+    print(f"Profile    {chosen.name} ({chosen.reason})")
+    print(f"Photos     {chosen.data_label}, {_origin(chosen)}")
+    print(f"Device     {_device_name()}")
+    print(f"Artefacts  {_shown(chosen.home)}")
+    missing = _missing(notebook, chosen)
+    for number in missing:
+        names = ", ".join(_shown(path, chosen.home) for path in _products(number, chosen))
+        print(f"Missing    {names}: run notebook {number} first")
+    if missing:
+        print(f'           or let catch_up("{notebook}") make it')
+    _show_figure(notebook)
+    return chosen
+
+
+def require(path: Path, notebook: str) -> Path:
+    """Return `path` if it exists.
+
+    Raises:
+        FileNotFoundError: it doesn't; the message names the notebook that makes it.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name} is missing: run notebook {notebook} first.")
+    return path
+
+
+def catch_up(notebook: str, go: bool = False, profile: Profile | None = None) -> None:
+    """Make what a notebook starts from, for a reader who skipped the ones before it.
+
+    Prints what will run with minutes and gigabytes. What takes longer than 2 minutes or downloads
+    more than 1 GB starts only with `go=True`.
+    """
+    profile = profile or get_profile()
+    missing = _missing(notebook, profile)
+    if not missing:
+        print(f"Everything that notebook {notebook} starts from is here.")
+        return
+    costs = {number: _STAGES[number].cost(profile) for number in missing}
+    for number, cost in costs.items():
+        what = f"notebook {number}: {_STAGES[number].title}"
+        print(f"{what:45} about {cost.minutes:.1f} minutes, {cost.gb:.1f} GB to download")
+    minutes = sum(cost.minutes for cost in costs.values())
+    if not go and (minutes > FREE_MINUTES or sum(cost.gb for cost in costs.values()) > FREE_GB):
+        print(
+            f'Not started. catch_up("{notebook}", go=True) runs it all. Cheaper: the profile mini, '
+            "or MODA_DATA_DIR with fewer items."
+        )
+        return
+    for number in missing:
+        _STAGES[number].run(profile)
+
+
+# ---------------------------------------------------------------------------------------------
+# Stages
+
+
+def _products(number: str, profile: Profile) -> list[Path]:
+    """The artefacts that a notebook leaves and others start from."""
+    if number == "01":
+        return [profile.catalog_path, profile.dataset_dir]
+    return [profile.run_dir("moda") / "best"]
+
+
+def _missing(notebook: str, profile: Profile) -> list[str]:
+    """Numbers of the notebooks whose artefacts `notebook` lacks, in the order to run them."""
+    missing = set()
+    for number in NEEDS.get(notebook, []):
+        if not all(path.exists() for path in _products(number, profile)):
+            missing |= {number, *_missing(number, profile)}
+    return sorted(missing)
+
+
+def _dataset_cost(profile: Profile) -> Cost:
+    remote = profile.data_source.startswith("kaggle:")
+    return Cost(5.0, 0.4) if remote else Cost(0.5, 0.0)
+
+
+def _build_dataset(profile: Profile) -> None:
+    from .catalog import build_catalog
+
+    print(build_catalog(profile))
+
+
+def _training_cost(profile: Profile) -> Cost:
+    """By arithmetic: 6 operations per weight and token, some 30 tokens per item."""
+    from pyarrow.parquet import read_metadata
+
+    from .device import best_device
+
+    items = 1_200 if profile.data_source == "drawn" else 2_906
+    if profile.catalog_path.exists():
+        items = read_metadata(profile.catalog_path).num_rows
+    files = [file for file in Path(profile.language.name).rglob("*") if file.is_file()]
+    # Shipped weights are float16, two bytes each; what comes from the hub is OPT-125M.
+    weights = sum(file.stat().st_size for file in files) / 2 or 125e6
+    operations = 6 * weights * 30 * items * profile.epochs
+    speed = 2e13 if best_device().type == "cuda" else 5e10 * (os.cpu_count() or 1)
+    return Cost(0.5 + operations / speed / 60, 0.0 if files else 0.9)
+
+
+def _train(profile: Profile) -> None:
+    from .training import train_from_profile
+
+    train_from_profile(profile)
+
+
+_STAGES = {
+    "01": Stage("photos, checks and splits", _dataset_cost, _build_dataset),
+    "05": Stage("train MODA", _training_cost, _train),
+}
+
+
+# ---------------------------------------------------------------------------------------------
+# Surroundings
+
+
+def _provide_packages() -> None:
+    """Install what requirements.txt names and Colab lacks; elsewhere say how to install it."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = [line.split("#")[0].strip() for line in lines]
+    missing = [line for line in wanted if line and not _installed(re.split(r"[<>=!~\s]", line)[0])]
+    if not missing:
+        return
+    command = [sys.executable, "-m", "pip", "install", "--quiet", *missing]
+    if "google.colab" in sys.modules:
+        subprocess.run(command, check=True)
+    else:
+        print(f"Missing packages: {', '.join(missing)}. Install: pip install -r requirements.txt")
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _remember(form: str) -> None:
+    """Let a choice made in the form reach everything that asks for the profile later."""
+    if _replaced and os.environ.get("MODA_PROFILE") == _replaced["by"]:
+        # An earlier choice, taken back by this run of the cell.
+        os.environ.pop("MODA_PROFILE")
+        if _replaced["before"]:
+            os.environ["MODA_PROFILE"] = _replaced["before"]
+    _replaced.clear()
+    if form != "auto":
+        get_profile(form)  # an unknown name is refused before it is remembered
+        _replaced.update(by=form, before=os.environ.get("MODA_PROFILE"))
+        os.environ["MODA_PROFILE"] = form
+
+
+def _origin(profile: Profile) -> str:
+    if profile.data_source == "drawn":
+        return "made by the course itself"
+    if profile.data_source.startswith("kaggle:"):
+        return f"from {profile.data_source.replace(':', ' ')}"
+    return f"from the folder {Path(profile.data_source).name}"
+
+
+def _device_name() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"CPU, {os.cpu_count()} cores"
+    gb = torch.cuda.get_device_properties(0).total_memory / 1e9
+    return f"{torch.cuda.get_device_name(0)}, {gb:.0f} GB"
+
+
+def _shown(path: Path, start: Path = ROOT) -> str:
+    """The path from `start` where it lies below it: short, and the same on every machine."""
+    return path.relative_to(start).as_posix() if path.is_relative_to(start) else str(path)
+
+
+def _show_figure(notebook: str) -> None:
+    """Show images/NN.png, or the course's own figure, where the repository has one."""
+    figures = [ROOT / "images" / f"{name}.png" for name in (notebook, "hero")]
+    found = next((figure for figure in figures if figure.exists()), None)
+    if found and "IPython" in sys.modules:
+        from IPython.display import Image, display
+
+        display(Image(filename=str(found), width=760))

@@ -1,0 +1,137 @@
+"""Setup, require and catch_up: a notebook says what it has, what it lacks and what that costs."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from shop import shop_row, write_shop
+
+from moda_utils import course
+from moda_utils.catalog import load_catalog
+from moda_utils.course import Cost, Stage, catch_up, require, setup
+from moda_utils.profiles import ROOT, get_profile
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    """A small shop as the photos, a home of its own, and no trace of an earlier choice."""
+    write_shop(tmp_path / "shop", [shop_row(number) for number in range(20)])
+    monkeypatch.setenv("MODA_DATA_DIR", str(tmp_path / "shop"))
+    monkeypatch.setenv("MODA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MODA_PROFILE", "mini")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setattr(course, "_replaced", {})
+    return tmp_path / "home" / "mini-shop"
+
+
+def test_setup_says_what_it_found(home, capsys):
+    profile = setup("01")
+    assert profile.home == home
+    printed = capsys.readouterr().out
+    assert "Profile    mini (MODA_PROFILE is set)\n" in printed
+    assert "Photos     real, from the folder shop\n" in printed
+    assert "Device     " in printed
+    assert f"Artefacts  {home}\n" in printed
+    assert "Missing" not in printed
+
+
+def test_setup_shows_places_in_the_repository_without_the_machine(monkeypatch, capsys):
+    monkeypatch.setenv("MODA_HOME", "artifacts-that-are-not-there")
+    setup("01")
+    assert "Artefacts  artifacts-that-are-not-there/mini-shop\n" in capsys.readouterr().out
+
+
+def test_setup_names_what_is_missing_and_who_makes_it(home, capsys):
+    setup("06")
+    printed = capsys.readouterr().out
+    assert "Missing    catalog.parquet, dataset: run notebook 01 first\n" in printed
+    assert "Missing    runs/moda/best: run notebook 05 first\n" in printed
+    assert 'or let catch_up("06") make it' in printed
+    (home / "runs" / "moda" / "best").mkdir(parents=True)
+    setup("07")
+    assert "Missing" not in capsys.readouterr().out
+
+
+def test_a_choice_in_the_form_holds_until_it_is_taken_back(monkeypatch):
+    assert setup("00", "full").name == "full"
+    assert get_profile().name == "full"  # what describe() will ask later
+    assert setup("00", "auto").name == "mini"
+    assert os.environ["MODA_PROFILE"] == "mini"
+    monkeypatch.delenv("MODA_PROFILE")
+    setup("00", "full")
+    setup("00", "mini")
+    setup("00", "auto")
+    assert "MODA_PROFILE" not in os.environ
+
+
+def test_an_unknown_profile_is_refused_and_not_remembered():
+    with pytest.raises(ValueError, match="'huge'; valid ones are: mini, full"):
+        setup("00", "huge")
+    assert os.environ["MODA_PROFILE"] == "mini"
+
+
+def test_require(tmp_path):
+    (tmp_path / "here").touch()
+    assert require(tmp_path / "here", "01") == tmp_path / "here"
+    with pytest.raises(FileNotFoundError, match="captions.jsonl is missing: run notebook 02 first"):
+        require(tmp_path / "captions.jsonl", "02")
+
+
+def test_catch_up_builds_the_catalogue(home, capsys):
+    catch_up("02")
+    printed = capsys.readouterr().out
+    assert "notebook 01: photos, checks and splits" in printed
+    assert "20 items, 0 left out" in printed
+    assert len(load_catalog(home / "catalog.parquet").frame) == 20
+    written = (home / "catalog.parquet").stat().st_mtime_ns
+    catch_up("02")
+    assert "Everything that notebook 02 starts from is here" in capsys.readouterr().out
+    assert (home / "catalog.parquet").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("cost", [Cost(2.5, 0.0), Cost(0.1, 1.2)])
+def test_what_is_dear_starts_only_on_request(monkeypatch, capsys, cost):
+    started = []
+    for number in ("01", "05"):
+        stage = Stage(
+            f"stage {number}", lambda profile: cost, lambda p, n=number: started.append(n)
+        )
+        monkeypatch.setitem(course._STAGES, number, stage)
+    catch_up("06")
+    printed = capsys.readouterr().out
+    assert f"about {cost.minutes} minutes, {cost.gb} GB to download" in printed
+    assert 'Not started. catch_up("06", go=True) runs it all. Cheaper: the profile mini' in printed
+    assert started == []
+    catch_up("06", go=True)
+    assert started == ["01", "05"]
+
+
+def test_costs_follow_from_the_checkpoints_not_from_the_profile(monkeypatch):
+    mini, full = get_profile("mini"), get_profile("full")
+    training = course._STAGES["05"].cost
+    assert training(full).gb > 0.5
+    if (ROOT / "moda_utils" / "mini" / "checkpoints" / "opt").is_dir():
+        assert training(mini).gb == 0
+        assert training(mini).minutes < training(full).minutes
+    dataset = course._STAGES["01"].cost
+    assert dataset(full).gb == 0  # photos from a folder
+    monkeypatch.delenv("MODA_DATA_DIR")
+    assert dataset(get_profile("full")).gb > 0
+
+
+def test_missing_packages_are_named_outside_colab(monkeypatch, tmp_path, capsys):
+    (tmp_path / "requirements.txt").write_text(
+        "numpy>=2  # here\nno-such-package>=1,<2  # gone\n\n"
+    )
+    monkeypatch.setattr(course, "ROOT", tmp_path)
+    course._provide_packages()
+    assert capsys.readouterr().out == (
+        "Missing packages: no-such-package>=1,<2. Install: pip install -r requirements.txt\n"
+    )
+
+
+def test_importing_the_package_and_the_leaves_loads_no_torch():
+    leaves = "catalog, dataset, journal, kaggle, plots, profiles, storage, course"
+    code = f"import sys; from moda_utils import {leaves}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
