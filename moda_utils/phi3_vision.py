@@ -51,6 +51,10 @@ CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 CLIP_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
+Photos = Image.Image | Sequence[Image.Image] | None
+Encoded = tuple[list[int], list[torch.Tensor], list[tuple[int, int]]]  # ids, tiles, grids
+
+
 class Phi3VisionImageProcessor:
     """Cuts photos into normalised tiles.
 
@@ -156,55 +160,53 @@ class Phi3VisionProcessor:
         self.tokenizer.save_pretrained(folder)
         write_json(Path(folder) / "preprocessor_config.json", vars(self.image_processor))
 
-    def __call__(
-        self, pairs: Sequence[tuple[str, Image.Image | Sequence[Image.Image] | None]]
-    ) -> BatchFeature:
-        """Prepare a batch.
+    def __call__(self, pairs: Sequence[tuple[str, Photos]]) -> BatchFeature:
+        """Prepare a batch of (prompt, photos) pairs: `encode` each, `collate` them."""
+        return self.collate([self.encode(prompt, photos) for prompt, photos in pairs])
+
+    def encode(self, prompt: str, photos: Photos = None) -> Encoded:
+        """Token ids, tiles and grids of one prompt; the n-th photo's places hold the id -n.
 
         Args:
-            pairs: prompts, each with its photo, a list of photos, or None. A prompt names its
-                photos `<|image_1|>`, `<|image_2|>` and so on, in this order.
-
-        Returns:
-            input_ids [B, T] int64, padded on the left, -n at the places of a prompt's n-th photo;
-            attention_mask [B, T] int64; and, if there are photos, pixel_values [P, N, 3, S, S]
-            float32 (N: tiles of the photo with most; zeros fill up the others) and
-            image_grids [P, 2] int64 (rows and columns of tiles).
+            prompt: names its photos `<|image_1|>`, `<|image_2|>` and so on, in this order.
+            photos: a photo, a list of photos, or None.
 
         Raises:
-            ValueError: a prompt's tags don't match its photos.
+            ValueError: the prompt's tags don't match the photos.
         """
-        sequences, tiles, grids = [], [], []
-        for prompt, photos in pairs:
-            photos = [photos] if isinstance(photos, Image.Image) else list(photos or [])
-            cut = [self.image_processor(photo) for photo in photos]
-            sequences.append(self._prompt_ids(prompt, [grid for _, grid in cut]))
-            tiles += [photo_tiles for photo_tiles, _ in cut]
-            grids += [grid for _, grid in cut]
-        # Padding stands on the left: generation appends on the right, to all prompts at once.
-        length = max(map(len, sequences))
-        batch = {
-            "input_ids": [[self.pad_id] * (length - len(ids)) + ids for ids in sequences],
-            "attention_mask": [[0] * (length - len(ids)) + [1] * len(ids) for ids in sequences],
-        }
-        if tiles:
-            batch["pixel_values"] = nn.utils.rnn.pad_sequence(tiles, batch_first=True)
-            batch["image_grids"] = grids
-        return BatchFeature(batch, tensor_type="pt")
-
-    def _prompt_ids(self, prompt: str, grids: list[tuple[int, int]]) -> list[int]:
+        photos = [photos] if isinstance(photos, Image.Image) else list(photos or [])
         # split() with a group returns text, "1", text, "2", text
         texts, tags = IMAGE_TAG.split(prompt)[::2], IMAGE_TAG.findall(prompt)
-        if tags != [str(n + 1) for n in range(len(grids))]:
+        if tags != [str(n + 1) for n in range(len(photos))]:
             raise ValueError(
-                f"The prompt names the photos {tags or 'none'} but comes with {len(grids)}: "
+                f"The prompt names the photos {tags or 'none'} but comes with {len(photos)}: "
                 "it needs <|image_1|>, <|image_2|>, ... once each and in this order."
             )
+        cut = [self.image_processor(photo) for photo in photos]
         ids = self.tokenizer(texts[0]).input_ids
-        for number, (text, grid) in enumerate(zip(texts[1:], grids, strict=True), start=1):
+        for number, (text, (_, grid)) in enumerate(zip(texts[1:], cut, strict=True), start=1):
             ids += [-number] * self.image_processor.num_tokens(*grid)
             ids += self.tokenizer(text).input_ids  # each piece starts with <s>, as in training
-        return ids
+        return ids, [tiles for tiles, _ in cut], [grid for _, grid in cut]
+
+    def collate(self, encoded: Sequence[Encoded]) -> BatchFeature:
+        """Put encoded prompts into one batch.
+
+        Returns:
+            input_ids [B, T] int64, padded on the left; attention_mask [B, T] int64; and, if there
+            are photos, pixel_values [P, N, 3, S, S] float32 (N: tiles of the photo with most; the
+            others end in zeros, which are never looked at) and image_grids [P, 2] int64.
+        """
+        # Padding stands on the left: generation appends on the right, to all prompts at once.
+        length = max(len(ids) for ids, _, _ in encoded)
+        batch = {
+            "input_ids": [[self.pad_id] * (length - len(ids)) + ids for ids, _, _ in encoded],
+            "attention_mask": [[0] * (length - len(ids)) + [1] * len(ids) for ids, _, _ in encoded],
+        }
+        if tiles := [photo for _, photos, _ in encoded for photo in photos]:
+            batch["pixel_values"] = nn.utils.rnn.pad_sequence(tiles, batch_first=True)
+            batch["image_grids"] = [grid for _, _, grids in encoded for grid in grids]
+        return BatchFeature(batch, tensor_type="pt")
 
     def batch_decode(self, ids: torch.Tensor) -> list[str]:
         """Text of generated ids [B, T], without special tokens."""
