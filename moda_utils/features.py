@@ -1,0 +1,188 @@
+"""Image embeddings, computed once per photo and kept on disk.
+
+The vision encoder is frozen, so a photo has the same embedding in every epoch. The cache is keyed
+by the photo's SHA-256, in a file whose name stands for encoder and preprocessing: a changed photo
+is encoded again, and a changed encoder starts a new file.
+"""
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from moda_utils.catalog import open_photo, to_rgb
+from moda_utils.dataset import load_dataset_dir
+from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
+from moda_utils.profiles import Profile
+from moda_utils.storage import atomic_path
+
+Photo = Path | str | Image.Image
+
+
+@dataclass
+class Examples:
+    """One split, ready to train on: row i of every field belongs to item i."""
+
+    image_embeds: Tensor  # (N, 512) float32
+    descriptions: list[str]
+    names: list[str]  # product ids: an error says which item it is about
+
+    def __len__(self) -> int:
+        return len(self.descriptions)
+
+
+def load_examples(
+    profile: Profile, model: ModaForConditionalGeneration, processor: ModaProcessor
+) -> dict[str, Examples]:
+    """Embed the photos of `dataset/` and return its train, validation and test split.
+
+    Raises:
+        FileNotFoundError: the dataset isn't there; the message names its notebook.
+    """
+    return {
+        split: Examples(
+            image_embeds=embed_photos(
+                model,
+                processor.image_processor,
+                rows["image"],
+                rows["image_sha256"],
+                profile.features_dir,
+                label=f"photos of {split}",
+            ),
+            descriptions=list(rows["description"]),
+            names=list(rows["product_id"]),
+        )
+        for split, rows in load_dataset_dir(profile.dataset_dir).items()
+    }
+
+
+def embed_photos(
+    model: ModaForConditionalGeneration,
+    image_processor: Any,
+    photos: Sequence[Photo],
+    shas: Sequence[str],
+    cache_dir: Path | str,
+    batch_size: int = 64,
+    label: str = "photos",
+    save_seconds: float = 20.0,
+) -> Tensor:
+    """Image embeddings (N, 512), float32 on the CPU, in the order of `photos`.
+
+    Photos that the cache holds are not opened. Equal photos are encoded once. What is done is
+    saved every `save_seconds`, so a killed run goes on from there.
+
+    Args:
+        photos: files or Pillow images of any mode; read lazily, one batch at a time.
+        shas: SHA-256 of each photo's file, in hex.
+
+    Raises:
+        ValueError: a photo is damaged, or an embedding is not finite.
+        FileNotFoundError: a photo is missing.
+    """
+    shas = list(shas)
+    if len(shas) != len(photos):
+        raise ValueError(f"{len(photos)} photos but {len(shas)} hashes: give one per photo.")
+    path = Path(cache_dir) / f"{fingerprint(model, image_processor)}.safetensors"
+    known = _read(path)
+    missing = {sha: row for row, sha in enumerate(shas) if sha not in known}
+    if missing:
+        saved_at = time.monotonic()
+        with tqdm(total=len(missing), desc=label) as bar:
+            for batch, pixel_values in _batches(image_processor, photos, missing, batch_size):
+                known |= zip(batch, _encode(model, pixel_values), strict=True)
+                bar.update(len(batch))
+                if time.monotonic() - saved_at > save_seconds:
+                    _write(path, known)
+                    saved_at = time.monotonic()
+        _write(path, known)
+    if not shas:
+        return torch.empty(0, model.config.vision_config.projection_dim)
+    return torch.stack([known[sha] for sha in shas])
+
+
+def fingerprint(model: ModaForConditionalGeneration, image_processor: Any) -> str:
+    """16 hex digits that stand for the encoder's weights and the preprocessing.
+
+    Weights count as rounded to float16: a trained model, stored so, keeps its encoder's name.
+    """
+    settings = {k: v for k, v in image_processor.to_dict().items() if not k.startswith("_")}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, weight in model.vision_model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.detach().half().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@torch.inference_mode()
+def _encode(model: ModaForConditionalGeneration, pixel_values: Tensor) -> Tensor:
+    embeds = model.encode_images(pixel_values.to(model.device)).float().cpu()  # (B, 512)
+    if not embeds.isfinite().all():
+        raise ValueError("An image embedding is not finite: the encoder's weights are damaged.")
+    return embeds
+
+
+def _batches(
+    image_processor: Any, photos: Sequence[Photo], missing: dict[str, int], batch_size: int
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Hashes and pixels (B, 3, height, width). Threads open the next batch while this one is used:
+    decoding a photo of 1,800 x 2,400 takes longer than encoding it."""
+
+    def pixels(sha: str) -> Tensor:
+        photo = photos[missing[sha]]
+        photo = to_rgb(photo) if isinstance(photo, Image.Image) else open_photo(photo)
+        return torch.as_tensor(image_processor(photo)["pixel_values"][0])
+
+    names = list(missing)
+    batches = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        coming = [pool.submit(pixels, sha) for sha in batches[0]] if batches else []
+        for batch, following in zip(batches, [*batches[1:], []], strict=True):
+            ready, coming = coming, [pool.submit(pixels, sha) for sha in following]
+            yield batch, torch.stack([future.result() for future in ready])
+
+
+def _write(path: Path, known: dict[str, Tensor]) -> None:
+    """Hashes (N, 32) as bytes, embeddings (N, 512), and a checksum over both."""
+    tensors = {
+        "image_sha256": torch.tensor([list(bytes.fromhex(sha)) for sha in known]).to(torch.uint8),
+        "image_embeds": torch.stack(list(known.values())),
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"checksum": _checksum(tensors)})
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The cached embeddings by hash; none if there is no file, or a damaged one."""
+    if not path.exists():
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in ("image_sha256", "image_embeds")}
+            intact = file.metadata()["checksum"] == _checksum(tensors)
+    except (SafetensorError, KeyError, TypeError):
+        intact = False
+    if not intact:
+        warnings.warn(f"{path.name} is damaged: its photos are encoded again.", stacklevel=3)
+        return {}
+    shas = [bytes(row).hex() for row in tensors["image_sha256"].tolist()]
+    return dict(zip(shas, tensors["image_embeds"], strict=True))
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,163 @@
+import hashlib
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from tiny_moda import build, photo
+
+from moda_utils import features
+from moda_utils.features import embed_photos, fingerprint
+
+COLOURS = ["red", "green", "blue", "white", "black", "pink", "gold"]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    model, processor = build(tmp_path_factory.mktemp("moda"))
+    return model.eval(), processor.image_processor
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Seven photo files and their hashes."""
+    paths = [tmp_path / f"{colour}.png" for colour in COLOURS]
+    for path, colour in zip(paths, COLOURS, strict=True):
+        photo(colour).save(path)
+    return paths, [sha(path) for path in paths]
+
+
+def sha(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Counts the photos that go through the encoder."""
+    counts = []
+    real = features._encode
+
+    def counting(model, pixel_values):
+        counts.append(len(pixel_values))
+        return real(model, pixel_values)
+
+    monkeypatch.setattr(features, "_encode", counting)
+    return counts
+
+
+def test_the_cache_holds_what_the_model_says(parts, shop, tmp_path):
+    model, processor = parts
+    paths, shas = shop
+    embeds = embed_photos(model, processor, paths, shas, tmp_path / "cache", batch_size=3)
+    assert embeds.shape == (7, 24) and embeds.dtype == torch.float32
+    opened = [Image.open(path) for path in paths]
+    pixels = processor(opened, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(embeds, model.encode_images(pixels).detach())
+
+
+def test_a_second_call_opens_no_photo_and_follows_the_order_asked_for(parts, shop, tmp_path):
+    model, processor = parts
+    paths, shas = shop
+    first = embed_photos(model, processor, paths, shas, tmp_path / "cache")
+    for path in paths:
+        path.unlink()
+    order = [4, 0, 0, 6]
+    again = embed_photos(
+        model, processor, [paths[i] for i in order], [shas[i] for i in order], tmp_path / "cache"
+    )
+    assert torch.equal(again, first[order])
+
+
+def test_one_changed_photo_is_one_encoding_and_equal_photos_are_encoded_once(
+    parts, shop, tmp_path, encoded
+):
+    model, processor = parts
+    paths, shas = shop
+    embed_photos(model, processor, [*paths, paths[0]], [*shas, shas[0]], tmp_path / "cache")
+    assert sum(encoded) == 7
+    before = embed_photos(model, processor, paths, shas, tmp_path / "cache")
+    Image.linear_gradient("L").resize((48, 64)).save(paths[2])
+    shas[2] = sha(paths[2])
+    after = embed_photos(model, processor, paths, shas, tmp_path / "cache")
+    assert sum(encoded) == 8
+    same = (before == after).all(dim=1).tolist()
+    assert same == [True, True, False, True, True, True, True]
+
+
+def test_a_killed_run_goes_on_where_it_was(parts, shop, tmp_path, encoded, monkeypatch):
+    model, processor = parts
+    paths, shas = shop
+    photos = [*paths[:4], tmp_path / "nowhere.png", *paths[5:]]
+    with pytest.raises(FileNotFoundError, match="nowhere.png"):
+        embed_photos(
+            model, processor, photos, shas, tmp_path / "cache", batch_size=2, save_seconds=0
+        )
+    assert sum(encoded) == 4
+    embed_photos(model, processor, paths, shas, tmp_path / "cache", batch_size=2)
+    assert sum(encoded) == 7
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "not ours"])
+def test_a_damaged_cache_is_noticed_and_rebuilt(parts, shop, tmp_path, damage):
+    model, processor = parts
+    paths, shas = shop
+    right = embed_photos(model, processor, paths, shas, tmp_path / "cache")
+    [file] = (tmp_path / "cache").iterdir()
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        content = content[:-50]
+    elif damage == "flipped":
+        content[-3] ^= 0xFF
+    elif damage == "empty":
+        content = b""
+    else:
+        content = b"x" * 1000
+    file.write_bytes(content)
+    with pytest.warns(UserWarning, match="is damaged"):
+        again = embed_photos(model, processor, paths, shas, tmp_path / "cache")
+    assert torch.equal(again, right)
+    with safe_open(file, "pt") as whole:
+        assert whole.get_tensor("image_embeds").shape == (7, 24)
+
+
+def test_the_fingerprint_is_that_of_encoder_and_preprocessing_only(parts, tmp_path):
+    model, processor = parts
+    name = fingerprint(model, processor)
+    other, _ = build(tmp_path)
+    with torch.no_grad():
+        other.projection[0].weight += 1  # trained: no matter
+        other.vision_model.half().float()  # stored in half precision: no matter
+    assert fingerprint(other, processor) == name
+    with torch.no_grad():
+        other.vision_model.visual_projection.weight[0, 0] += 0.1
+    assert fingerprint(other, processor) != name
+    settings = processor.to_dict() | {"do_center_crop": False}
+    assert fingerprint(model, type(processor)(**settings)) != name
+
+
+def test_pillow_images_of_any_mode_work_as_well(parts, tmp_path):
+    model, processor = parts
+    images = [photo("red"), photo("red").convert("L"), photo("red").convert("CMYK")]
+    embeds = embed_photos(model, processor, images, ["aa" * 32, "bb" * 32, "cc" * 32], tmp_path)
+    assert embeds.isfinite().all()
+    assert not torch.equal(embeds[0], embeds[1])
+
+
+def test_bad_input_is_named(parts, shop, tmp_path):
+    model, processor = parts
+    paths, shas = shop
+    with pytest.raises(ValueError, match="7 photos but 6 hashes"):
+        embed_photos(model, processor, paths, shas[:-1], tmp_path)
+    paths[3].write_text("no photo")
+    with pytest.raises(ValueError, match=r"white.png can't be read as a photo"):
+        embed_photos(model, processor, paths, shas, tmp_path / "cache")
+    assert embed_photos(model, processor, [], [], tmp_path / "cache").shape == (0, 24)
+
+
+def test_weights_that_are_not_numbers_never_reach_the_cache(tmp_path):
+    model, processor = build(tmp_path)
+    with torch.no_grad():
+        model.vision_model.visual_projection.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        embed_photos(model, processor.image_processor, [photo()], ["aa" * 32], tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
