@@ -1,0 +1,177 @@
+"""Describe every photo of a catalogue with Phi-3 Vision: Prompt I, the model, `captions.jsonl`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from .answers import (
+    Answer,
+    Summary,
+    fitting_batch_size,
+    needed_bytes,
+    run_batches,
+    write_answers,
+)
+from .catalog import Catalog, load_catalog, open_photo
+from .device import best_device, best_dtype, free_memory, load_checkpoint
+from .journal import Journal, fingerprint
+from .phi3_vision import Encoded, Phi3VisionForConditionalGeneration, Phi3VisionProcessor
+from .profiles import Profile
+from .storage import sha256_file
+
+# The course's first prompt, word for word with its spelling: journals are keyed by it.
+PROMPT_I = """<|user|>
+
+<|image_1|>
+
+Analyze the image and provide a concise description of the fashion item it contains. Focus solely on the item,
+not the person wearing or using it, and concentrate on the most prominent or important item in the image.
+The description should include details such as gender, category, subcategory, product type, color, and usage.
+The output should be in the following JSON format, where the description is a brief text string:
+
+Exemple 1:
+
+{
+  "description": "A pink women's blouse with lace trim, perfect for formal occasions."
+}
+
+
+Exemple 2:
+
+
+{
+  "description": "Black men's casual leather shoes, ideal for everyday use."
+}
+
+
+Exemple 3:
+
+{
+  "description": "Gold girls' necklace with a heart pendant, suitable for parties."
+}
+
+
+Please ensure the description is concise, capturing the essential attributes of the fashion item, and
+formatted as plain text within a JSON structure, following the provided examples.
+
+Do not write the text that is in the image. For exemple, if some text is in the image, ignore it.
+
+<|end|>
+<|assistant|>
+"""  # noqa: E501
+PROMPT_I_SHA256 = "0cbc4c424e00cd818203c2464174599269f12cfbca3b56d6d1851ce9c3084c1a"
+
+
+class Captioner:
+    """Phi-3 Vision with a prompt for one photo.
+
+    Args:
+        prompt: names the photo `<|image_1|>`.
+        max_new_tokens: an answer that is longer is cut off; a description takes about 40.
+    """
+
+    def __init__(
+        self,
+        model: Phi3VisionForConditionalGeneration,
+        processor: Phi3VisionProcessor,
+        prompt: str = PROMPT_I,
+        max_new_tokens: int = 128,
+    ):
+        self.model, self.processor = model.eval(), processor
+        self.prompt, self.max_new_tokens = prompt, max_new_tokens
+
+    @classmethod
+    def load(
+        cls,
+        profile: Profile,
+        prompt: str = PROMPT_I,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> "Captioner":
+        """Load the profile's captioner onto a device (default: the best one).
+
+        Raises:
+            RuntimeError: the device has too little free memory.
+        """
+        device = torch.device(device) if device is not None else best_device()
+        dtype = dtype or best_dtype(device)
+        kind, checkpoint = Phi3VisionForConditionalGeneration, profile.captioner
+        needed, free = needed_bytes(kind, checkpoint, dtype), free_memory(device)
+        if needed > free:
+            raise RuntimeError(
+                f"{checkpoint.name} needs {needed / 1e9:.1f} GB in {dtype}, but {device} has "
+                f"{free / 1e9:.1f} GB free: take a GPU with 15 GB, or go on with the template "
+                "descriptions, or choose MODA_PROFILE=mini."
+            )
+        model = load_checkpoint(kind, checkpoint, dtype=dtype, device_map=str(device))
+        processor = load_checkpoint(Phi3VisionProcessor, checkpoint, num_crops=profile.num_crops)
+        return cls(model, processor, prompt)
+
+    def prepare(self, photo: Any) -> Encoded:
+        """Cut a photo (PIL image, or the path of one) into tiles and build its prompt."""
+        if isinstance(photo, str | Path):
+            photo = open_photo(photo)
+        return self.processor.encode(self.prompt, photo)
+
+    def __call__(self, encoded: Sequence[Encoded]) -> list[Answer]:
+        """Answers to a batch of prepared photos."""
+        inputs = self.processor.collate(encoded).to(self.model.device)
+        stops, pad = self.processor.stop_ids, self.processor.pad_id
+        ids, ended = write_answers(self.model, inputs, stops, pad, self.max_new_tokens)
+        texts = self.processor.batch_decode(ids)
+        return [Answer(text.strip(), end) for text, end in zip(texts, ended, strict=True)]
+
+    def batch_size(self) -> int:
+        """Photos that fit into the free memory at once."""
+        images = self.processor.image_processor
+        tiles = images.num_crops
+        # No grid of that many tiles takes more places than one column or one row of them.
+        places = max(images.num_tokens(tiles, 1), images.num_tokens(1, tiles))
+        words = len(self.processor.tokenizer(self.prompt).input_ids)
+        return fitting_batch_size(self.model, places + words + self.max_new_tokens)
+
+
+def captions_journal(
+    profile: Profile, prompt: str = PROMPT_I, max_new_tokens: int = 128
+) -> Journal:
+    """`captions.jsonl`, opened for the rows of this captioner, prompt and settings."""
+    folder = Path(profile.captioner.name)
+    weights = profile.captioner.revision
+    name = profile.captioner.name
+    if folder.is_dir():  # a model on this machine is known by its weights: it may be trained again
+        files = sorted(folder.glob("*.safetensors"))
+        name, weights = folder.name, fingerprint([sha256_file(file) for file in files])
+    options = {"weights": weights, "crops": profile.num_crops, "max_new_tokens": max_new_tokens}
+    return Journal(profile.captions_path, name, fingerprint(prompt), fingerprint(options))
+
+
+def caption_catalog(
+    catalog: Catalog,
+    captioner: Captioner,
+    journal: Journal,
+    n: int | None = None,
+    batch_size: int | None = None,
+) -> Summary:
+    """Describe `n` photos of a catalogue (default: all). Raise `n` and call again for more.
+
+    The photos come in the order of their hash: a fair mix of the catalogue, the same every time.
+    """
+    items = catalog.frame.sort_values(["image_sha256", "product_id"])[:n].to_dict("records")
+    return run_batches(
+        items,
+        journal,
+        prepare=lambda item: captioner.prepare(catalog.root / item["image"]),
+        answer=captioner,
+        batch_size=batch_size or captioner.batch_size(),
+        same=lambda item: item["image_sha256"],
+    )
+
+
+def caption_from_profile(profile: Profile, n: int | None = None) -> pd.DataFrame:
+    """The captioning of notebook 02 in one call: the rows of `captions.jsonl`, one per item."""
+    captioner, journal = Captioner.load(profile), captions_journal(profile)
+    print(caption_catalog(load_catalog(profile.catalog_path), captioner, journal, n))
+    return pd.DataFrame(journal.done().values())
