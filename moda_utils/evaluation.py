@@ -1,0 +1,329 @@
+"""How good are descriptions? Five criteria by rules that anyone can check, and floors to beat.
+
+Each criterion runs from 0 to 10 for every item and compares what the text states
+(`attributes.extract`) with the catalogue:
+
+* colour: F1 of the item's colour and the colours named;
+* style, category, gender: 10 where just the item's usage, product type or gender is named, else 0;
+* factual consistency: the share of all stated attributes that hold; a word outside the lexicon that
+  looks like an attribute ("saree") does not hold, and a text that states nothing gets 0;
+* overall: the mean of the five.
+
+Intervals are 95 % percentile bootstrap intervals that draw groups, not items: two photos of one
+product are not two independent facts.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .attributes import Attributes, extract, vocabulary
+from .dataset import template_description
+from .profiles import Profile
+from .storage import write_json
+
+ATTRIBUTES = {  # criterion: (field of the text's Attributes, column of the catalogue)
+    "colour": ("colours", "colour"),
+    "style": ("usages", "usage"),
+    "category": ("product_types", "product_type"),
+    "gender": ("genders", "gender"),
+}
+CRITERIA = (*ATTRIBUTES, "factual_consistency", "overall")
+MIN_ITEMS = 5  # a class with fewer says little: it is listed
+
+_SEEN_TEXT = re.compile(
+    r"[\"“”«»]|\b(text|reads?|reading|says|saying|logo|slogan|lettering)\b", re.I
+)
+_CAPITALS = re.compile(r"\b[A-Z]{3,}\b")
+
+
+def grade(descriptions: Sequence[str | None], frame: pd.DataFrame) -> pd.DataFrame:
+    """Grade every description: the six criteria (0 to 10) and `reason`, one row per item.
+
+    Args:
+        descriptions: one per row of `frame`; None or "" states nothing.
+        frame: the catalogue's columns colour, usage, product_type and gender.
+
+    Returns:
+        A table with the index of `frame`. A criterion is NaN where the catalogue's own value is
+        empty or outside the lexicon: there is nothing to compare with.
+    """
+    if len(descriptions) != len(frame):
+        raise ValueError(f"{len(frame)} items but {len(descriptions)} descriptions: one per item.")
+    truths = frame[[column for _, column in ATTRIBUTES.values()]].to_dict("records")
+    rows = [
+        _grade_one(extract(text or ""), truth)
+        for text, truth in zip(descriptions, truths, strict=True)
+    ]
+    return pd.DataFrame(rows, index=frame.index, columns=[*CRITERIA, "reason"])
+
+
+def score(
+    descriptions: Sequence[str | None],
+    frame: pd.DataFrame,
+    *,
+    ended: Sequence[bool] | None = None,
+    printed: Mapping[str, str] | None = None,
+    sees_metadata: bool = False,
+    seed: int = 0,
+    resamples: int = 2_000,
+) -> dict[str, Any]:
+    """All figures of one system, ready for JSON: each with n and a 95 % interval over groups.
+
+    Args:
+        descriptions: one per row of `frame`.
+        frame: catalogue rows; without a column `group` every item is its own group.
+        ended: did the model end each text by itself?
+        printed: {product_id: word on the photo} where it is known. Leakage is then the share of
+            these items whose text holds their word; otherwise the share of all texts that look as
+            if something had been read off the photo.
+        sees_metadata: a ceiling, not a rival: it was told the answers.
+
+    Raises:
+        ValueError: no item, or not one description per item.
+    """
+    if frame.empty:
+        raise ValueError("There is no item to evaluate: choose a split that has some.")
+    texts = [(text or "").strip() for text in descriptions]
+    grades = grade(texts, frame)
+    weights = _bootstrap_weights(frame, seed, resamples)
+    criteria = {}
+    for name in CRITERIA:
+        classes = frame[ATTRIBUTES[name][1] if name in ATTRIBUTES else "product_type"]
+        criteria[name] = {
+            **_interval(grades[name], weights),
+            "macro": _macro_interval(grades[name], classes, weights),
+        }
+    read = [extract(text) for text in texts]
+    return {
+        "sees_metadata": sees_metadata,
+        "n": len(frame),
+        "criteria": criteria,
+        "ocr_leakage": _leakage(texts, frame, printed, weights),
+        "eos_rate": None if ended is None else _interval(np.asarray(ended, float), weights),
+        "distinct": round(len(set(texts)) / len(texts), 4),
+        "length": _interval([len(text.split()) for text in texts], weights),
+        "empty": sum(not text for text in texts),
+        "states_nothing": sum(attributes == Attributes() for attributes in read),
+        "unknown": dict(Counter(word for found in read for word in sorted(found.unknown))),
+    }
+
+
+def evaluate(
+    systems: Mapping[str, Mapping[str, Any] | None],
+    frame: pd.DataFrame,
+    profile: Profile,
+    *,
+    missing: Mapping[str, str] | None = None,
+    path: Path | str | None = None,
+) -> dict[str, Any]:
+    """Score systems side by side on the same items and write the result.
+
+    Args:
+        systems: {name: {"descriptions": [...], and options of `score`}}; None for a system whose
+            artefacts are not there: its row says so.
+        frame: the catalogue rows of the test split.
+        missing: {name: why it is missing}.
+        path: the JSON file, such as `profile.evaluation_path("moda")`; None writes nothing.
+
+    Returns:
+        What the file holds: profile, data, n, groups, classes too small to judge, systems.
+    """
+    scores = {}
+    for name, system in systems.items():
+        reason = (missing or {}).get(name, "its artefacts are not here")
+        scores[name] = score(frame=frame, **system) if system else {"missing": reason}
+    result = {
+        "profile": profile.name,
+        "data": profile.data_label,
+        "n": len(frame),
+        "groups": int(_groups(frame).max() + 1),
+        "small_classes": {
+            column: {str(name): int(n) for name, n in sizes.items() if n < MIN_ITEMS}
+            for column in (column for _, column in ATTRIBUTES.values())
+            for sizes in [frame[column].value_counts()]
+        },
+        "systems": scores,
+    }
+    if path:
+        write_json(path, result)
+    return result
+
+
+def majority_descriptions(train: pd.DataFrame, test: pd.DataFrame) -> list[str]:
+    """The floor: one sentence for all, from the most frequent value of each training column."""
+    modes = {column: train[column].mode().iloc[0] for _, column in ATTRIBUTES.values()}
+    return [template_description(modes)] * len(test)
+
+
+def nearest_descriptions(
+    train_embeds: Any, train_descriptions: Sequence[str], test_embeds: Any
+) -> list[str]:
+    """For each test photo the description of the training photo that looks most alike.
+
+    Embeddings are arrays or CPU tensors (N, D); likeness is the cosine.
+    """
+    train, test = (np.asarray(embeds, dtype=np.float32) for embeds in (train_embeds, test_embeds))
+    train = train / np.linalg.norm(train, axis=1, keepdims=True)
+    best = (test @ train.T).argmax(axis=1)  # (tests, trainings) -> (tests,); length of test is moot
+    return [train_descriptions[index] for index in best]
+
+
+def shuffled(descriptions: Sequence[str], frame: pd.DataFrame, seed: int = 0) -> list[str]:
+    """Give every item the description of an item of another group, as if embeddings were shuffled.
+
+    A description depends on the photo alone, so to exchange texts is to exchange photos.
+    """
+    groups = _groups(frame)
+    place = np.random.default_rng(seed).permutation(groups.max() + 1)  # of each group
+    order = np.argsort(place[groups], kind="stable")  # items, group after group
+    step = int(np.bincount(groups).max())  # no group is longer: the giver is in another one
+    given = np.empty(len(frame), dtype=int)
+    given[order] = np.roll(order, step)
+    return [descriptions[index] for index in given]
+
+
+def printed_words(root: Path | str) -> dict[str, str] | None:
+    """{product_id: printed word} of a drawn catalogue, None for photos whose words nobody noted."""
+    path = Path(root) / "data" / "drawn_truth.csv"
+    if not path.exists():
+        return None
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    words = dict(zip(table["product_id"], table["printed_word"], strict=True))
+    return {item: word for item, word in words.items() if word}
+
+
+def _grade_one(stated: Attributes, truth: Mapping[str, str]) -> dict[str, Any]:
+    grades: dict[str, Any] = {}
+    faults = []
+    holding = total = 0
+    for criterion, (field, column) in ATTRIBUTES.items():
+        named = getattr(stated, field)
+        true = _canonical(field, str(truth[column]))
+        if true is None:
+            grades[criterion] = np.nan
+            continue
+        hit = true in named
+        holding += hit
+        total += len(named)
+        exact = 10.0 if named == {true} else 0.0
+        grades[criterion] = 20.0 * hit / (1 + len(named)) if criterion == "colour" else exact
+        if named != {true}:
+            said = " and ".join(sorted(named)) if named else "nothing"
+            faults.append(f"{criterion}: says {said}, is {true}")
+    total += len(stated.unknown)
+    faults += [f"unknown word: {word}" for word in sorted(stated.unknown)]
+    grades["factual_consistency"] = 10.0 * holding / total if total else 0.0
+    grades["overall"] = float(np.nanmean(list(grades.values())))
+    return {**grades, "reason": "; ".join(faults)}
+
+
+@cache
+def _canonical(field: str, value: str) -> str | None:
+    """A catalogue's value in the lexicon's spelling; another shop's words are looked up there."""
+    spellings = {name.lower(): name for name in vocabulary(field)}
+    if value.lower() in spellings:
+        return spellings[value.lower()]
+    read = getattr(extract(value), field)
+    return next(iter(read)) if len(read) == 1 else None
+
+
+def _groups(frame: pd.DataFrame) -> np.ndarray:
+    """Group numbers 0 ... G-1, one per item (N,)."""
+    if "group" not in frame:
+        return np.arange(len(frame))
+    return np.unique(frame["group"].to_numpy(), return_inverse=True)[1]
+
+
+def _bootstrap_weights(frame: pd.DataFrame, seed: int, resamples: int) -> np.ndarray:
+    """How often each resample drew each item's group: (1 + R, N), the first row all ones."""
+    groups = _groups(frame)
+    number = groups.max() + 1
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(number, np.full(number, 1 / number), size=resamples)  # (R, G)
+    drawn = np.vstack([np.ones((1, number), dtype=drawn.dtype), drawn])
+    return drawn[:, groups].astype(np.float32)
+
+
+def _interval(values: Any, weights: np.ndarray) -> dict[str, float | int | None]:
+    """Mean with interval and n; NaN values are left out."""
+    values = np.asarray(values, dtype=float)
+    known = ~np.isnan(values)
+    return {**_summary(_means(values[known], weights[:, known])), "n": int(known.sum())}
+
+
+def _macro_interval(values: pd.Series, classes: pd.Series, weights: np.ndarray) -> dict[str, Any]:
+    """Mean of the classes' means: rare classes count as much as frequent ones."""
+    values = values.to_numpy()
+    means = [
+        _means(values[at], weights[:, at])
+        for name in sorted(classes.unique())
+        for at in [np.flatnonzero((classes == name).to_numpy() & ~np.isnan(values))]
+        if len(at)
+    ]
+    if not means:
+        return {**_summary(np.empty(0)), "classes": 0}
+    table = np.stack(means)  # (classes, 1 + R); NaN where a resample drew none of a class
+    present = ~np.isnan(table)
+    return {
+        **_summary(_ratio(np.where(present, table, 0).sum(axis=0), present.sum(axis=0))),
+        "classes": len(means),
+    }
+
+
+def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted mean of values (N,) in every resample: (1 + R,); NaN where nothing was drawn."""
+    return _ratio(weights @ values, weights.sum(axis=1))
+
+
+def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+
+def _summary(means: np.ndarray) -> dict[str, float | None]:
+    if not len(means) or np.isnan(means[0]):
+        return {"value": None, "low": None, "high": None}
+    low, high = np.nanpercentile(means[1:], [2.5, 97.5])
+    return {
+        name: round(float(x), 4)
+        for name, x in zip(("value", "low", "high"), (means[0], low, high), strict=True)
+    }
+
+
+def _leakage(
+    texts: Sequence[str],
+    frame: pd.DataFrame,
+    printed: Mapping[str, str] | None,
+    weights: np.ndarray,
+) -> dict[str, Any]:
+    """Share of texts that repeat what is written on the photo, and how that was decided."""
+    if printed is None:
+        titles = frame["title"] if "title" in frame else [""] * len(frame)
+        leaks = [_looks_read(text, title) for text, title in zip(texts, titles, strict=True)]
+        return {**_interval(leaks, weights), "by": "signs: quotation, 'text', capitals, brand"}
+    words = [printed.get(str(item)) for item in frame["product_id"]]
+    leaks = [
+        np.nan if not word else float(_mentions(text, word))
+        for text, word in zip(texts, words, strict=True)
+    ]
+    return {**_interval(leaks, weights), "by": "the printed word"}
+
+
+def _mentions(text: str, word: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.I) is not None
+
+
+def _looks_read(text: str, title: str) -> bool:
+    brand = re.split(r"\b(?:men|women|boys?|girls?|kids|infants?)\b", title, flags=re.I)[0]
+    words = [word for word in re.findall(r"\w{4,}", brand) if extract(word) == Attributes()]
+    return bool(
+        _SEEN_TEXT.search(text)
+        or (_CAPITALS.search(text) and not text.isupper())
+        or any(_mentions(text, word) for word in words)
+    )
