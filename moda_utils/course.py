@@ -2,14 +2,17 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from .profiles import ROOT, Profile, get_profile
+from .storage import atomic_path
 
 # What a notebook starts from: the notebooks that make it. Captions (02, 03) are never required:
 # until they exist, template descriptions stand in.
@@ -50,6 +53,8 @@ def setup(notebook: str, profile: str = "auto") -> Profile:
         profile: "mini", "full", or "auto" to decide by what is here (see `get_profile`).
     """
     _provide_packages()
+    # Without ipywidgets tqdm draws its bars as text, which is all we want: no warning needed.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     _remember(profile)
     chosen = get_profile(profile)
     print(f"Profile    {chosen.name} ({chosen.reason})")
@@ -101,6 +106,32 @@ def catch_up(notebook: str, go: bool = False, profile: Profile | None = None) ->
         return
     for number in missing:
         _STAGES[number].run(profile)
+
+
+def keep(profile: Profile, folder: str) -> None:
+    """Copy the small artefacts to `folder`, such as one on a mounted Drive: "" copies nothing.
+
+    Photos, dataset and training states stay behind: they are large, and made again from these.
+    """
+    if not folder:
+        print("No folder is named: nothing was copied.")
+        return
+    small = (
+        "catalog.parquet",
+        "*.jsonl",
+        "evaluation/*.json",
+        "runs/*/*.json*",
+        "runs/*/best/**/*",
+    )
+    files = [file for pattern in small for file in profile.home.glob(pattern) if file.is_file()]
+    target = Path(folder).expanduser() / profile.home.name
+    for file in files:
+        with atomic_path(target / file.relative_to(profile.home)) as temporary:
+            shutil.copyfile(file, temporary)
+    size = sum(file.stat().st_size for file in files) / 1e6
+    print(
+        f"{len(files)} files, {size:.1f} MB, copied to {target}: set MODA_HOME={folder} to go on."
+    )
 
 
 # ---------------------------------------------------------------------------------------------

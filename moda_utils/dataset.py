@@ -21,7 +21,7 @@ METADATA = ("gender", "category", "sub_category", "product_type", "colour", "usa
 _ROWS_AT_ONCE = 100  # photos of the real set come in files of up to 0.5 MB
 
 # The catalogue names its types in the plural; one garment is singular. Pairs stay as they are.
-_SINGULAR = {
+SINGULAR = {
     "tshirts": "T-shirt",
     "tops": "top",
     "shirts": "shirt",
@@ -35,7 +35,7 @@ _SINGULAR = {
     "kurta sets": "kurta set",
     "innerwear vests": "innerwear vest",
 }
-_COLOURS = {"multi": "multicoloured"}
+COLOUR_WORDS = {"multi": "multicoloured"}
 
 
 def template_description(row: Mapping[str, Any] | pd.Series) -> str:
@@ -47,7 +47,7 @@ def template_description(row: Mapping[str, Any] | pd.Series) -> str:
     colour, usage, kind, gender = (
         str(row[name]).strip().lower() for name in ("colour", "usage", "product_type", "gender")
     )
-    words = [_COLOURS.get(colour, colour), *usage.split(), *_SINGULAR.get(kind, kind).split()]
+    words = [COLOUR_WORDS.get(colour, colour), *usage.split(), *SINGULAR.get(kind, kind).split()]
     said = [
         word for word, before in zip(words, [None, *words], strict=False) if word and word != before
     ]

@@ -120,6 +120,27 @@ def test_costs_follow_from_the_checkpoints_not_from_the_profile(monkeypatch):
     assert dataset(get_profile("full")).gb > 0
 
 
+def test_keep_copies_what_is_small(home, tmp_path, capsys):
+    catch_up("02")
+    (home / "captions.jsonl").write_text("{}\n")
+    for name in ("best/config.json", "best/model/weights.bin", "metrics.jsonl", "last/state.bin"):
+        path = home / "runs" / "moda" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    course.keep(get_profile(), str(tmp_path / "drive"))
+    kept = tmp_path / "drive" / "mini-shop"
+    assert sorted(str(file.relative_to(kept)) for file in kept.rglob("*") if file.is_file()) == [
+        "captions.jsonl",
+        "catalog.parquet",
+        "runs/moda/best/config.json",
+        "runs/moda/best/model/weights.bin",
+        "runs/moda/metrics.jsonl",
+    ]
+    assert "5 files, 0.0 MB, copied to" in capsys.readouterr().out
+    course.keep(get_profile(), "")
+    assert capsys.readouterr().out == "No folder is named: nothing was copied.\n"
+
+
 def test_missing_packages_are_named_outside_colab(monkeypatch, tmp_path, capsys):
     (tmp_path / "requirements.txt").write_text(
         "numpy>=2  # here\nno-such-package>=1,<2  # gone\n\n"

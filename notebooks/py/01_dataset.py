@@ -1,0 +1,499 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,cellView,-all
+#     notebook_metadata_filter: kernelspec,accelerator,colab,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/01_dataset.ipynb)
+#
+# # 1. Dataset
+#
+# **From a folder of shop photos to a checked dataset, split so that a good score has to be earned.** Core notebook.
+#
+# | | |
+# |---|---|
+# | **You will** | get the photos, look at them, find what is wrong with them, split them without leaks, and give each one a first description |
+# | **You need** | Python and one classifier that you have trained before; no GPU, no account |
+# | **Time and cost** | laptop, `mini`: under a minute, nothing to download · CPU, T4 or A100, `full`: about five minutes, 0.4 GB to download (calculated; no GPU is used) |
+#
+# **Contents**
+#
+# 1. Get the photos
+# 2. Look at them
+# 3. Check every row
+# 4. Find the duplicates
+# 5. Split without leaks
+# 6. Describe: a first text for every photo
+# 7. Save the dataset
+#
+# Run the next cell first. It prints what it found.
+
+# %% cellView="form" tags=["setup"]
+# @title Setup: run me first { display-mode: "form" }
+PROFILE = "auto"  # @param ["auto", "mini", "full"]
+import os, subprocess, sys
+from pathlib import Path
+REPOSITORY = "https://github.com/OWNER/REPO"
+roots = [p for p in (Path.cwd(), *Path.cwd().parents) if (p / "moda_utils").is_dir()]
+if not roots:
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "moda-course"], check=True)
+    os.chdir("moda-course/notebooks"); roots = [Path.cwd().parent]
+sys.path.insert(0, str(roots[0]))
+from moda_utils import setup
+profile = setup("01", PROFILE)
+
+# %%
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from moda_utils import plots
+from moda_utils.catalog import load_photos, read_catalog
+
+# %% [markdown]
+# ## 1. Get the photos
+#
+# The course uses a public set of product photos, *Fashion Images* on Kaggle: clothes for children and shoes for adults, one photo and one row of metadata each. The profile `full` downloads it; no account is needed.
+#
+# The profile `mini` draws a stand-in: clip-art clothes and shoes in the same folders, with the same columns and, on purpose, the same flaws. Everything below works on either. (Own photos? Point the environment variable `MODA_DATA_DIR` at a folder of this layout.)
+
+# %%
+root = load_photos(profile)
+folders = Counter(path.parent.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+for folder, number in sorted(folders.items()):
+    print(f"{number:5} photos in {folder}")
+
+# %% [markdown]
+# The folders' names already say two things about a photo: a category and for whom the item is. The rest stands in one table, `data/fashion.csv`.
+
+# %%
+table = pd.read_csv(root / "data" / "fashion.csv", dtype=str)
+table.drop(columns="ImageURL").head()
+
+# %% [markdown]
+# `read_catalog` reads this table, opens every photo, and gives the columns short names. It returns the usable items as a table, `catalog.frame`, and a list of whatever it had to leave out.
+
+# %% tags=["nbval-check-output"]
+catalog = read_catalog(root)
+items = catalog.frame
+print(catalog)
+print(", ".join(items.columns))
+
+# %% [markdown]
+# ## 2. Look at them
+#
+# ### 2.1 One item
+#
+# Before any statistics, look at single examples. Everything that the model will ever learn has to be visible in the photo; everything that we know beyond it is in the row.
+
+# %%
+item = items.iloc[0]
+print(item.drop(["image_sha256", "group", "split"]).to_string())
+plots.photo_grid([root / item.image], [item.title], profile=profile, columns=4)
+
+# %% [markdown]
+# The title holds a brand. In most photos you could not tell it: keep that in mind until section 6.
+#
+# ### 2.2 Many items
+#
+# A random sample, the same one in every run. Ask yourself for each photo: would I have written the same type, colour and gender?
+
+# %%
+sample = items.sample(12, random_state=0)
+captions = [f"{row.colour} {row.product_type}\n{row.gender}, {row.usage}" for row in sample.itertuples()]
+plots.photo_grid([root / name for name in sample.image], captions, profile=profile, columns=6, n=len(items))
+
+# %% [markdown]
+# ### 2.3 How many of each
+#
+# Most values are rare. Whoever always answers with the most frequent one will often be right without looking, so count that first.
+
+# %%
+plots.counts(items.product_type, items.colour, items.usage, items.gender, profile=profile)
+
+# %%
+for column in ("product_type", "colour", "gender", "usage"):
+    counts = items[column].value_counts()
+    rare = (counts < 10).sum()
+    print(f"{column:12} {len(counts):2} values, {rare:2} with fewer than 10 items; "
+          f"always saying {counts.index[0]!r} is right for {counts.iloc[0] / len(items):.0%}")
+
+# %% [markdown]
+# Read the last column as a warning. A model that scores no more than this on `usage` has learned nothing about usage, however high the number sounds. [Notebook 06](06_evaluation.ipynb) puts this *majority* score beside every result, and averages over classes as well as over items.
+#
+# ### 2.4 What hides behind what
+#
+# Cross two columns and look for empty corners.
+
+# %%
+pd.crosstab(items.gender, items.category)
+
+# %% [markdown]
+# Clothes here are only for children, shoes only for adults. The two columns are **confounded**: to tell a man from a boy, a model need not learn anything about men and boys. It is enough to see a shoe.
+#
+# How far does such a shortcut carry? Guess the gender from another column alone, always taking the most frequent one:
+
+# %%
+for column in ("category", "product_type", "title"):
+    best_guess = items.groupby(column).gender.transform(lambda values: values.mode()[0])
+    print(f"gender guessed from {column:13} alone: right for {(best_guess == items.gender).mean():.0%}")
+
+# %% [markdown]
+# The line for `title` shows the opposite danger: a column that gives the answer away. The model never sees the title, so this is no leak. It would become one if we trained on titles and scored gender.
+#
+# **A dataset can only answer questions that it varies.** "Can the model tell men's shoes from women's?" is a fair question here. "Can it tell men from boys?" is not.
+#
+# ### 2.5 Sizes and colours
+#
+# Do the files differ in size or in kind? An encoder takes square RGB pictures, so anything else has to be converted, and the converting should be no surprise.
+
+# %%
+sizes, kinds = Counter(), Counter()
+for name in items.image:
+    with Image.open(root / name) as photo:  # reads the header only
+        sizes[photo.size] += 1
+        kinds[photo.mode] += 1
+print("sizes:", ", ".join(f"{width}x{height}: {n}" for (width, height), n in sizes.most_common(6)))
+print("kinds:", ", ".join(f"{kind}: {n}" for kind, n in kinds.most_common()))
+
+# %% [markdown]
+# `L` would be a grey photo, `CMYK` one made for print. `moda_utils.catalog.open_photo` turns each of them into upright RGB, so no later notebook has to think of it again. The photos are higher than wide; exercise 2 asks what that costs.
+#
+# ## 3. Check every row
+#
+# Real catalogues have rows without a photo, photos without a row, and files that were cut off during a copy. Nothing of this may end training at item 2,000, and nothing may vanish silently: a skipped item is *listed*, with its reason.
+#
+# Is the check awake? Take a copy of a few items, break some of them on purpose, and read the copy.
+
+# %%
+import shutil
+import tempfile
+
+def break_some(folder: Path) -> None:
+    """Copy twelve items with their photos to `folder`, then spoil five things."""
+    few = table[table.ProductId.isin(items.product_id.head(12))].reset_index(drop=True)
+    paths = [folder / name for name in items.image.head(12)]
+    for name, path in zip(items.image, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, path)
+    paths[0].unlink()
+    paths[1].write_bytes(paths[1].read_bytes()[:1000])
+    paths[2].write_text("<html>404 Not Found</html>")
+    shutil.copy(paths[3], paths[3].with_name("forgotten.jpg"))
+    few.loc[5, "ProductId"] = few.loc[4, "ProductId"]
+    few.to_csv(folder / "data" / "fashion.csv", index=False)
+
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    break_some(Path(folder))
+    broken = read_catalog(folder)
+print(broken)
+for row in broken.skipped.itertuples():
+    print(f"  {Path(row.image).name:14} {row.reason}")
+
+# %% [markdown]
+# Five faults, five lines. The count adds up, too: items plus skipped rows are the rows of the table, plus the one photo that nobody asked for.
+#
+# And our own catalogue?
+
+# %% tags=["nbval-check-output"]
+print(f"{len(table)} rows = {len(items)} items + {len(catalog.skipped)} left out")
+print("every row is accounted for:", len(table) <= len(items) + len(catalog.skipped))
+
+# %% [markdown]
+# ## 4. Find the duplicates
+#
+# Shops reuse photos: the same shirt in two sizes, the same shoe under two numbers. A file's SHA-256 is a fingerprint of its bytes; equal fingerprints mean the very same file.
+
+# %%
+copies = items.groupby("image_sha256").size()
+print(f"{(copies > 1).sum()} files occur more than once; {copies[copies > 1].sum()} of {len(items)} items show one of them")
+
+# %%
+twins = items[items.duplicated("image_sha256", keep=False)].sort_values("image_sha256").head(8)
+captions = [f"{row.product_id}: {row.title}" for row in twins.itertuples()]
+plots.photo_grid([root / name for name in twins.image], captions, profile=profile, columns=4,
+                 title="Neighbours with the same file") if len(twins) else print("no duplicates here")
+
+# %% [markdown]
+# The same file under different numbers, often under different titles. Do the rows of one photo at least agree? If they didn't, the labels themselves would be in doubt.
+
+# %%
+for column in ("product_type", "colour", "gender", "usage", "title"):
+    values = items.groupby("image_sha256")[column].nunique()
+    print(f"{column:13} differs within {(values > 1).sum():3} of {(copies > 1).sum()} repeated photos")
+
+# %% [markdown]
+# There is a second kind of twin: different photos of what is nearly the same product. Their titles give them away once case, digits and punctuation are dropped.
+
+# %%
+from moda_utils.catalog import normalise_title
+
+print(normalise_title("Nike Men's Run-2 Black Shoe"))
+titles = items.title.map(normalise_title)
+print(f"{titles.duplicated(keep=False).sum()} of {len(items)} items share their title with another one")
+
+# %%
+same = items[titles == titles.value_counts().index[0]].head(6)
+print("The most frequent title:", same.title.iloc[0])
+plots.photo_grid([root / name for name in same.image], list(same.product_id), profile=profile, columns=6)
+
+
+# %% [markdown]
+# ## 5. Split without leaks
+#
+# We train on one part of the items (**train**), choose between models on a second (**validation**), and read the score once, at the very end, on a third (**test**). The score is worth something only if the test photos are new to the model.
+#
+# ### 5.1 What a plain random split does
+#
+# The usual recipe: shuffle all items, cut at 80 and 90 percent.
+
+# %%
+def random_split(seed: int) -> pd.Series:
+    place = np.random.default_rng(seed).permutation(len(items)) / len(items)  # in [0, 1)
+    return pd.Series(np.select([place < 0.8, place < 0.9], ["train", "validation"], "test"))
+
+def leak(split: pd.Series, key: pd.Series) -> float:
+    """Share of the test items whose photo or title is in train as well."""
+    return key[split == "test"].isin(key[split == "train"]).mean()
+
+
+# %% [markdown]
+# How much of such a test set has the model already seen in training? Try twenty shuffles, since one could be lucky.
+
+# %% tags=["nbval-check-output"]
+photos = [leak(random_split(seed), items.image_sha256) for seed in range(20)]
+same_title = [leak(random_split(seed), titles) for seed in range(20)]
+print(f"test items whose photo is in train: {np.mean(photos):.1%} on average, {max(photos):.1%} at worst")
+print(f"test items whose title is in train: {np.mean(same_title):.1%} on average, {max(same_title):.1%} at worst")
+
+# %% [markdown]
+# For these items a model can score by *remembering*. It isn't a rounding error, and it favours whoever memorises best: larger models, more epochs. Here are some of them, a test photo and its twin from train beside it.
+
+# %%
+split = random_split(0)
+test, train = items[split == "test"], items[split == "train"].drop_duplicates("image_sha256")
+pairs = test.merge(train, on="image_sha256", suffixes=("", "_train")).head(4)
+paths = [root / name for pair in pairs[["image", "image_train"]].to_numpy() for name in pair]
+captions = [f"{place}: {number}" for pair in pairs[["product_id", "product_id_train"]].to_numpy()
+            for place, number in zip(("test", "train"), pair)]
+plots.photo_grid(paths, captions, profile=profile, columns=8) if paths else print("this shuffle was lucky")
+
+
+# %% [markdown]
+# ### 5.2 Groups
+#
+# The remedy: put items that belong together into one **group**, and deal whole groups to the splits. Two items belong together if they share a photo *or* a title. Such links chain: if A and B share a photo, and B and C a title, then all three must stay together.
+#
+# The classic tool for chains is **union-find**. Every item points at another one of its group; follow the pointers and you reach the group's root. Linking two items means pointing one root at the other.
+
+# %%
+def group_items(*keys: pd.Series) -> list[int]:
+    parent = list(range(len(items)))
+
+    def find(item: int) -> int:
+        while parent[item] != item:
+            item = parent[item]
+        return item
+
+    for key in keys:
+        first = {}
+        for item, value in enumerate(key):
+            parent[find(item)] = find(first.setdefault(value, item))
+    return [find(item) for item in range(len(items))]
+
+
+# %% [markdown]
+# `read_catalog` has done the same, a little faster. Group numbers are only names, so compare them after renumbering:
+
+# %% tags=["nbval-check-output"]
+ours = pd.factorize(np.array(group_items(items.image_sha256, titles)))[0]
+print("same groups as the catalogue:", (ours == items.group).all())
+print(f"{len(items)} items in {items.group.nunique()} groups, the largest with {items.group.value_counts().max()}")
+
+# %% [markdown]
+# Here is the largest group. Are its members really related? When in doubt, grouping too much costs a little training variety; grouping too little costs the truth of the score.
+
+# %%
+largest = items[items.group == items.group.value_counts().index[0]].head(8)
+captions = [f"{row.product_id}: {row.title}" for row in largest.itertuples()]
+plots.photo_grid([root / name for name in largest.image], captions, profile=profile, columns=4)
+
+# %% [markdown]
+# ### 5.3 The grouped split
+#
+# `assign_splits` deals the groups in a seeded random order, each to the split that lacks most items of its product types. So the splits come out near 80, 10 and 10 percent, and each type is divided about alike (**stratified**) as far as the groups allow.
+
+# %% tags=["nbval-check-output"]
+for name in ("train", "validation", "test"):
+    part = items[items.split == name]
+    print(f"{name:10} {len(part):4} items {len(part) / len(items):6.1%}  {part.group.nunique():4} groups")
+print(f"photo leak: {leak(items.split, items.image_sha256):.1%}, title leak: {leak(items.split, titles):.1%}")
+
+# %% [markdown]
+# Both leaks are gone, by construction. Check the construction anyway: no photo, no title and no group may occur in two splits.
+
+# %% tags=["nbval-check-output"]
+for name, key in (("photos", items.image_sha256), ("titles", titles), ("groups", items.group)):
+    print(f"{name} in more than one split:", (items.split.groupby(key).nunique() > 1).sum())
+
+# %% [markdown]
+# And stratification: for a frequent type, expect about eight tenths in train. A rare type goes to train first, since a type that is never trained on can't be recognised at all; whether the test set contains it is second.
+
+# %%
+by_type = pd.crosstab(items.product_type, items.split)[["train", "validation", "test"]]
+by_type["share in train"] = (by_type.train / by_type.sum(axis=1)).map("{:.0%}".format)
+by_type.sort_values("train", ascending=False)
+
+# %% [markdown]
+# The split is *seeded*: the same items and the same seed give the same split, in any order of the rows, today and in a year. Another seed gives another one, and comparing several seeds tells how much of a score is luck.
+
+# %% tags=["nbval-check-output"]
+from moda_utils.catalog import assign_splits
+
+again = assign_splits(items.sample(frac=1, random_state=1), seed=0).sort_index()
+print("same seed, rows shuffled: same split:", again.split.equals(items.split))
+print("another seed: same split:", assign_splits(items, seed=1).split.equals(items.split))
+
+# %% [markdown]
+# ## 6. Describe: a first text for every photo
+#
+# A captioning model needs texts. The titles are at hand; are they any good for this?
+
+# %%
+for title in items.title.sample(8, random_state=1):
+    print(title)
+
+# %% [markdown]
+# They name a brand and often a product line. Neither can be seen in most photos, so a model trained on titles would learn to *invent* brands. And they leave out what can be seen, such as a colour here and there.
+#
+# The metadata are cleaner. Put colour, usage, type and gender into one fixed sentence:
+
+# %%
+from moda_utils.dataset import COLOUR_WORDS, SINGULAR
+
+def describe_by_template(row) -> str:
+    colour, usage, kind, gender = (row[name].lower() for name in ("colour", "usage", "product_type", "gender"))
+    words = [COLOUR_WORDS.get(colour, colour), *usage.split(), *SINGULAR.get(kind, kind).split()]
+    # "casual" + "casual shoes" is "casual shoes", so a word that repeats the one before it is dropped.
+    words = [word for word, before in zip(words, [None, *words]) if word != before]
+    return f"{' '.join(words)} for {gender}".capitalize().replace("t-shirt", "T-shirt")
+
+print(describe_by_template({"colour": "White", "usage": "Casual", "product_type": "Casual Shoes", "gender": "Men"}))
+
+# %% tags=["nbval-check-output"]
+from moda_utils.dataset import template_description
+
+texts = [describe_by_template(row) for row in items.to_dict("records")]
+print("same as moda_utils:", texts == [template_description(row) for row in items.to_dict("records")])
+print(f"{len(set(texts))} different texts for {len(texts)} items")
+
+# %%
+shown = items.sample(8, random_state=2)
+captions = [template_description(row) for row in shown.to_dict("records")]
+plots.photo_grid([root / name for name in shown.image], captions, profile=profile, columns=4, n=len(items))
+
+# %% [markdown]
+# Correct, and dull: many items share one sentence, and nothing is said about sleeves, patterns or heels. That is why [notebook 02](02_phi3_vision_captions.ipynb) asks a large model to describe each photo, and why [notebook 03](03_phi3_instruct_refinement.ipynb) corrects its answers. Templates are a good start all the same: they need no GPU, and every word in them can be checked.
+#
+# ## 7. Save the dataset
+#
+# Two artefacts leave this notebook. `catalog.parquet` is the table that you have seen. `dataset/` holds photos and texts together, one Parquet file per split with a card, in the form that the `datasets` library and the Hugging Face Hub read.
+
+# %%
+from moda_utils.catalog import save_catalog
+from moda_utils.dataset import load_dataset_dir, write_dataset
+
+save_catalog(catalog, profile.catalog_path)
+write_dataset(catalog, None, profile.dataset_dir)
+dataset = load_dataset_dir(profile.dataset_dir)
+dataset
+
+# %% [markdown]
+# One row, as training will read it. Two more columns wait for the texts of the next notebooks; `description` is always the best one that exists, and `description_source` says which.
+
+# %%
+example = dataset["train"][0]
+for name, value in example.items():
+    print(f"{name:21} {value if name != 'image' else f'{value.mode} {value.size}'}")
+
+# %% [markdown]
+# A dataset without a card is a riddle in a year's time. Ours is written from the data, so it can't be out of date:
+
+# %%
+card = (profile.dataset_dir / "README.md").read_text(encoding="utf-8")
+print(card.split("---\n", 2)[2])
+
+# %% [markdown]
+# ## What we learned
+#
+# * **Look first.** A grid of photos and four bar charts show most of what will go wrong later.
+# * **Know the shortcuts**: the majority answer, and columns that hide behind each other.
+# * **Skip loudly.** Every row is an item or is listed with its reason.
+# * **Split by group.** Identical photos and equal titles stay together, or the test set rewards remembering.
+# * **Say only what can be seen.** Descriptions come from metadata that the photo shows, not from titles full of brands.
+#
+# ## Exercises
+#
+# **1 (easy). A shortcut of your own.** Section 2.4 guessed the gender from one column. Which column is the best one to guess `usage` from? Would that help a model that sees only the photo?
+
+# %%
+column = "colour"  # try others
+best_guess = items.groupby(column).usage.transform(lambda values: values.mode()[0])
+print(f"usage guessed from {column}: right for {(best_guess == items.usage).mean():.1%}")
+
+# %% [markdown]
+# **2 (medium). What a square crop costs.** Encoders want squares. One way is to crop the middle, another is to pad with white. For how many items does the crop cut off a part of the *item*? (Hint: look for pixels that aren't nearly white, outside the middle square.)
+
+# %%
+photo = ImageOps.exif_transpose(Image.open(root / items.image.iloc[0])).convert("RGB")
+cropped, padded = ImageOps.fit(photo, (224, 224)), ImageOps.pad(photo, (224, 224), color="white")
+plots.photo_grid([photo, cropped, padded], ["whole", "cropped", "padded"], profile=profile, columns=6, n=1)
+
+
+# %% [markdown]
+# **3 (hard). Nearly the same photo.** SHA-256 misses a photo that was saved again in another size. A *difference hash* doesn't: it shrinks the photo to 9 by 8 grey pixels and notes whether each is brighter than its neighbour. Add such near-duplicates to the groups. How many groups are left, and are the new links right? Look at them before you believe them.
+
+# %%
+def difference_hash(path: Path) -> int:
+    with Image.open(path) as photo:
+        grey = np.asarray(photo.convert("L").resize((9, 8)), dtype=int)  # (8, 9)
+    return int("".join("1" if bit else "0" for bit in (grey[:, 1:] > grey[:, :-1]).flat), 2)
+
+hashes = [difference_hash(root / name) for name in items.image.head(100)]
+print(f"{len(set(hashes))} different hashes, {items.image_sha256.head(100).nunique()} different files")
+
+# %% [markdown]
+# ## Further reading
+#
+# * T. Gebru and others, [Datasheets for Datasets](https://arxiv.org/abs/1803.09010): the questions that a dataset card should answer.
+# * B. Barz and J. Denzler, [Do We Train on Test Data? Purging CIFAR of Near-Duplicates](https://arxiv.org/abs/1902.00423): what section 5.1 looks like in a famous benchmark.
+# * scikit-learn, [StratifiedGroupKFold](https://scikit-learn.org/stable/modules/generated/sklearn.model_selection.StratifiedGroupKFold.html): the same idea for cross-validation.
+# * Hugging Face, [Create an image dataset](https://huggingface.co/docs/datasets/image_dataset): the format of `dataset/`.
+#
+# ## Next
+#
+# [Notebook 02](02_phi3_vision_captions.ipynb) lets a large vision-language model describe the photos. In a hurry? [Notebook 04](04_model_assembly.ipynb) builds our own small model, and the template descriptions are enough to train it.
+#
+# ## Save and stop
+#
+# On Colab, everything under `artifacts/` is lost with the runtime. What this notebook made can be made again in minutes, with the same result, so nothing has to be kept. To keep the catalogue anyway, name a folder of your mounted Drive. Then end the runtime (*Runtime > Disconnect and delete runtime*).
+
+# %% cellView="form"
+# @title Copy the small artefacts to a folder { display-mode: "form" }
+KEEP_IN = ""  # @param {type:"string"}
+from moda_utils.course import keep
+keep(profile, KEEP_IN)
