@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 WIDTH, HEIGHT = 168, 224
 ZOOM = 3  # drawn at 504x672, then reduced: smooth edges
@@ -24,22 +24,23 @@ def smooth(points: Points, closed: bool = True, steps: int = 6) -> np.ndarray:
     """A curve through `points`, as an (n, 2) array. Points with a third number are corners."""
     xy = np.array([point[:2] for point in points], dtype=float)  # (n, 2)
     corner = np.array([len(point) > 2 for point in points])[:, None]
-    ahead = np.roll(xy, -1, 0) - xy
-    behind = np.roll(ahead, 1, 0)
+    after = np.concatenate([xy[1:], xy[:1]])
+    ahead = after - xy
+    behind = np.concatenate([ahead[-1:], ahead[:-1]])
     if not closed:
         ahead[-1], behind[0] = behind[-1], ahead[0]
-    length = np.linalg.norm(ahead, axis=1, keepdims=True)
-    length_behind = np.linalg.norm(behind, axis=1, keepdims=True)
+    length = np.sqrt((ahead**2).sum(1, keepdims=True))
     along = ahead + behind
-    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
+    along /= np.maximum(np.sqrt((along**2).sum(1, keepdims=True)), 1e-6)
+    length_behind = np.sqrt((behind**2).sum(1, keepdims=True))
     leaving = np.where(corner, ahead, along * length)  # tangents as long as their segment: no loops
     arriving = np.where(corner, behind, along * length_behind)
-    pieces = np.stack(
-        [xy, np.roll(xy, -1, 0), leaving, np.roll(arriving, -1, 0)], axis=1
-    )  # (n, 4, 2): start, end and both tangents of each segment
+    arriving = np.concatenate([arriving[1:], arriving[:1]])
+    pieces = np.stack([xy, after, leaving, arriving])  # (4, n, 2): both ends and their tangents
     if not closed:
-        pieces = pieces[:-1]
-    curve = np.einsum("sk,nkc->nsc", _hermite(steps), pieces).reshape(-1, 2)
+        pieces = pieces[:, :-1]
+    curve = np.tensordot(pieces, _hermite(steps), (0, 1))  # (n, 2, steps)
+    curve = curve.transpose(0, 2, 1).reshape(-1, 2)
     return curve if closed else np.concatenate([curve, xy[-1:]])
 
 
@@ -81,7 +82,33 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache
 def _grain() -> np.ndarray:
-    return np.random.default_rng(7).normal(0, 1.6, (HEIGHT, WIDTH, 1)).astype(np.float32)
+    return np.random.default_rng(7).normal(0, 1.2, (HEIGHT, WIDTH, 1)).astype(np.float32)
+
+
+@lru_cache
+def _gauss(size: int, sigma: float, slope: bool = False) -> np.ndarray:
+    """A (size, size) matrix that blurs along one axis, or takes the slope of the blurred values."""
+    distance = np.arange(size)[:, None] - np.arange(size)[None, :]
+    weights = np.exp(-0.5 * (distance / sigma) ** 2)
+    weights /= sigma * math.sqrt(2 * math.pi)
+    if slope:
+        weights *= -distance / sigma**2
+    weights[np.abs(weights) < 1e-6] = 0  # numbers too small to matter make products slow
+    return weights.astype(np.float32)
+
+
+def _blur(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur of an (H, W) array, dark beyond its edges."""
+    height, width = values.shape
+    return _gauss(height, sigma) @ values @ _gauss(width, sigma).T
+
+
+def _slope(values: np.ndarray, sigma: float) -> np.ndarray:
+    """How steeply an (H, W) array, once blurred, rises towards the lower right."""
+    height, width = values.shape
+    down = _gauss(height, sigma, True) @ values @ _gauss(width, sigma).T
+    right = _gauss(height, sigma) @ values @ _gauss(width, sigma, True).T
+    return 0.7 * (down + right)
 
 
 class Canvas:
@@ -98,7 +125,9 @@ class Canvas:
         scale_x = rng.uniform(0.93, 1.03)
         scale_y = scale_x * rng.uniform(0.97, 1.03)
         cos, sin = math.cos(self.angle), math.sin(self.angle)
-        self._matrix = ZOOM * np.array([[cos * scale_x, sin * scale_x], [-sin * scale_y, cos * scale_y]])
+        self._matrix = ZOOM * np.array(
+            [[cos * scale_x, sin * scale_x], [-sin * scale_y, cos * scale_y]]
+        )
         self._middle = ZOOM * np.array(
             [WIDTH / 2 + rng.uniform(-4, 4), HEIGHT / 2 + rng.uniform(-4, 4)]
         )
@@ -136,7 +165,7 @@ class Canvas:
         for draw, ink in ((self._draw, colour), (self._draw_mask, 255)):
             if draw is self._draw_mask and not body:
                 continue
-            draw.line(placed, fill=ink, width=pixels, joint="curve")
+            draw.line(placed, fill=ink, width=pixels, joint="curve" if pixels > 9 else None)
             if pixels > 3:
                 for x, y in (placed[0], placed[-1]):
                     r = pixels / 2 - 0.5
@@ -159,18 +188,23 @@ class Canvas:
 
     def clipped(self, outline: np.ndarray, marks: list[np.ndarray], colour: Colour) -> None:
         """Fill the polygons `marks`, but only inside `outline` (a printed or woven pattern)."""
-        inside = Image.new("L", self._mask.size, 0)
-        ImageDraw.Draw(inside).polygon([tuple(p) for p in self._place(outline)], fill=255)
-        printed = Image.new("L", self._mask.size, 0)
+        placed = self._place(outline)
+        left, top = np.floor(placed.min(0)).astype(int)
+        right, bottom = np.ceil(placed.max(0)).astype(int) + 1
+        inside = Image.new("L", (right - left, bottom - top), 0)
+        printed = inside.copy()
+        ImageDraw.Draw(inside).polygon([tuple(p) for p in placed - (left, top)], fill=255)
         draw = ImageDraw.Draw(printed)
         for mark in marks:
-            draw.polygon([tuple(p) for p in self._place(mark)], fill=255)
-        self._image.paste(colour, (0, 0), ImageChops.multiply(inside, printed))
+            draw.polygon([tuple(p) for p in self._place(mark) - (left, top)], fill=255)
+        self._image.paste(colour, (left, top), ImageChops.multiply(inside, printed))
 
-    def word(self, text: str, x: float, y: float, width: float, height: float, colour: Colour) -> None:
+    def word(
+        self, text: str, x: float, y: float, width: float, height: float, colour: Colour
+    ) -> None:
         """Print a word in bold letters centred on (x, y), as large as `width` x `height` allows."""
         size = int(height * self._scale * 1.35)
-        stroke = max(2, size // 15)
+        stroke = max(2, size // 20)
         left, top, right, bottom = _font(size).getbbox(text, stroke_width=stroke)
         patch = Image.new("L", (int(right - left), int(bottom - top)), 0)
         ImageDraw.Draw(patch).text(
@@ -196,30 +230,33 @@ class Canvas:
         small = self._mask.reduce(ZOOM)
         mask = np.asarray(small, dtype=np.float32)[..., None] / 255  # (H, W, 1)
         # The blurred silhouette serves as a height map: its slopes are lit, its rim is darker.
-        wide = np.asarray(small.filter(ImageFilter.GaussianBlur(9)), dtype=np.float32) / 255
-        narrow = np.asarray(small.filter(ImageFilter.GaussianBlur(2.5)), dtype=np.float32) / 255
-        down, right = np.gradient(wide)
-        down_narrow, right_narrow = np.gradient(narrow)
-        light = 2.6 * (0.7 * right + 0.7 * down) + 0.9 * (0.7 * right_narrow + 0.7 * down_narrow)
-        relief = self._relief.filter(ImageFilter.GaussianBlur(1.6))
-        folds = np.asarray(relief, dtype=np.float32) / 128 - 1
-        shade = (light + 0.9 * folds - 0.22 * (1 - narrow) - 0.06)[..., None]
-        highlight = gloss * np.clip(light, 0, None)[..., None] ** 1.5 * 700
-        lit = colours * (1 + mask * shade) + mask * (26 * shade + highlight)
-        lit += _grain() * (0.4 + mask)
-        return Image.fromarray(
-            np.clip(lit - (1 - mask) * self._shadow(small, floor), 0, 255).astype(np.uint8)
-        )
+        # Light changes slowly, so it is computed at half size.
+        half = np.asarray(small.reduce(2), dtype=np.float32) / 255  # (H / 2, W / 2)
+        folds = np.asarray(self._relief.reduce(2), dtype=np.float32) / 128 - 1
+        light = 1.3 * _slope(half, 4.5) + 0.45 * _slope(half, 1.3)
+        rim = 1 - _blur(half, 1.3)
+        shade = _full_size(light + 0.9 * _blur(folds, 0.8) - 0.22 * rim - 0.06)
+        gain = mask * shade  # (H, W, 1) from here on, to touch three channels only once
+        offset = 26 * gain + _grain() * (0.15 + mask)
+        if gloss:
+            offset += mask * _full_size(gloss * 700 * np.clip(light, 0, None) ** 1.5)
+        offset -= (1 - mask) * _full_size(self._shadow(half, floor))
+        lit = colours * (1 + gain) + offset
+        return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
 
-    def _shadow(self, small: Image.Image, floor: float | None) -> np.ndarray:
+    def _shadow(self, half: np.ndarray, floor: float | None) -> np.ndarray:
+        """(H / 2, W / 2) darkness of the ground: around the item, or in a pool under it."""
         if floor is None:
-            blurred = ImageChops.offset(small, 3, 5).filter(ImageFilter.GaussianBlur(5))
-            strength = 0.20
-        else:
-            pool = Image.new("L", small.size, 0)
-            x0, _, x1, _ = small.getbbox() or (0, 0, 1, 1)
-            y = HEIGHT / 2 + floor + (self._middle[1] / ZOOM - HEIGHT / 2)
-            ImageDraw.Draw(pool).ellipse((x0 + 6, y - 5, x1 - 2, y + 5), fill=255)
-            blurred = pool.filter(ImageFilter.GaussianBlur(4))
-            strength = 0.42
-        return np.asarray(blurred, dtype=np.float32)[..., None] * strength
+            return 51 * _blur(np.roll(half, (3, 2), (0, 1)), 2.5)
+        columns = np.flatnonzero(half.max(0) > 0.5)
+        y = (floor * self._scale + self._middle[1]) / ZOOM / 2
+        pool = Image.new("L", (WIDTH // 2, HEIGHT // 2), 0)
+        box = (int(columns[0]) + 3, y - 2.5, int(columns[-1]) - 1, y + 2.5)
+        ImageDraw.Draw(pool).ellipse(box, fill=107)
+        return _blur(np.asarray(pool, dtype=np.float32), 2)
+
+
+def _full_size(values: np.ndarray) -> np.ndarray:
+    """(H / 2, W / 2) values enlarged to (H, W, 1)."""
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))[..., None]

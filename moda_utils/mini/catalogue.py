@@ -31,16 +31,27 @@ _SAME_PHOTO = 0.10  # of the items reuse another item's photo
 _SAME_TITLE = 0.12  # of the items copy a title of their kind outright
 
 _BRANDS = {
-    "Apparel": ("Pebble and Fern", "Tiny Harbour", "Kitewell", "Marlo Kids", "Sprout Lane", "Bluebarn", "Nimmi"),
-    "Footwear": ("Strado", "Velto", "Corvane", "Lunaro", "Portmere", "Halden 1962", "Fennick", "Aurelle"),
+    "Apparel": (
+        "Pebble and Fern", "Tiny Harbour", "Kitewell", "Marlo Kids", "Sprout Lane", "Bluebarn",
+    ),
+    "Footwear": (
+        "Strado", "Velto", "Corvane", "Lunaro", "Portmere", "Halden 1962", "Fennick", "Aurelle",
+    ),
 }  # fmt: skip
-_LINES = ("", "", "", "Core", "Classic", "Urban", "City", "Aero", "Breeze", "Nova", "Lite", "Retro", "Meadow", "Pulse II")
-_PATTERN_WORDS = {"striped": "Striped", "checked": "Check", "dotted": "Polka", "floral": "Floral", "star": "Printed", "heart": "Printed"}
-_SINGULAR = {
-    "Tshirts": ("T-shirt", "Tshirt", "Tee"), "Shirts": ("Shirt",), "Tops": ("Top",), "Dresses": ("Dress",),
-    "Shorts": ("Shorts",), "Jeans": ("Jeans",), "Skirts": ("Skirt",), "Kurtas": ("Kurta",), "Jackets": ("Jacket",),
-    "Casual Shoes": ("Casual Shoes", "Shoes"), "Sports Shoes": ("Sports Shoes", "Shoes"), "Formal Shoes": ("Formal Shoes", "Shoes"),
-    "Heels": ("Heels", "Pumps"), "Flats": ("Flats", "Ballerinas"), "Sandals": ("Sandals",), "Flip Flops": ("Flip Flops", "Slippers"),
+_LINES = (
+    "", "", "", "Core", "Classic", "Urban", "City", "Aero", "Breeze", "Nova", "Lite", "Retro",
+    "Meadow", "Pulse II",
+)  # fmt: skip
+_PATTERN_WORDS = {
+    "striped": "Striped", "checked": "Check", "dotted": "Polka", "floral": "Floral",
+    "star": "Printed", "heart": "Printed",
+}  # fmt: skip
+_NOUNS = {  # other types are called by their own name
+    "Tshirts": ("T-shirt", "Tshirt", "Tee"), "Shirts": ("Shirt",), "Tops": ("Top",),
+    "Dresses": ("Dress",), "Skirts": ("Skirt",), "Kurtas": ("Kurta",), "Jackets": ("Jacket",),
+    "Casual Shoes": ("Casual Shoes", "Shoes"), "Sports Shoes": ("Sports Shoes", "Shoes"),
+    "Formal Shoes": ("Formal Shoes", "Shoes"), "Heels": ("Heels", "Pumps"),
+    "Flats": ("Flats", "Ballerinas"), "Flip Flops": ("Flip Flops", "Slippers"),
 }  # fmt: skip
 
 
@@ -73,10 +84,10 @@ def training_items(
 def write_catalogue(root: Path | str, n: int = 1200, seed: int = 0) -> Path:
     """Draw a catalogue of `n` items under `root`, in the layout of the Kaggle set.
 
-    `root/data/fashion.csv`, `root/data/{Category}/{Gender}/Images/images_with_product_ids/{id}.jpg`,
-    and `root/data/drawn_truth.csv` (product_id, printed_word), which a real catalogue lacks: only
-    metrics and tests read it. A complete catalogue of the same version, size and seed is left alone;
-    any other one there is replaced, in one step.
+    Photos lie in `root/data/{Category}/{Gender}/Images/images_with_product_ids/`, their attributes
+    in `root/data/fashion.csv`. `root/data/drawn_truth.csv` (product_id, printed_word), which a real
+    catalogue lacks, is read by metrics and tests only. A complete catalogue of the same version,
+    size and seed is left alone; any other drawn one is replaced, in one step.
 
     Returns:
         `root`.
@@ -85,7 +96,10 @@ def write_catalogue(root: Path | str, n: int = 1200, seed: int = 0) -> Path:
         ValueError: `root` holds a `data` folder that this function did not write.
     """
     root = Path(root)
-    data, stamp = root / "data", {"version": CATALOGUE_VERSION, "drawing": DRAWING_VERSION, "n": n, "seed": seed}
+    data, stamp = (
+        root / "data",
+        {"version": CATALOGUE_VERSION, "drawing": DRAWING_VERSION, "n": n, "seed": seed},
+    )
     made = data / "drawn.json"
     if made.exists() and read_json(made) == stamp:
         return root
@@ -113,9 +127,7 @@ def write_catalogue(root: Path | str, n: int = 1200, seed: int = 0) -> Path:
         with open(folder / "drawn_truth.csv", "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("product_id", "printed_word"))
-            writer.writerows(
-                (ids[i], item.printed_word or "") for i, (item, _) in enumerate(items)
-            )
+            writer.writerows((ids[i], item.printed_word or "") for i, (item, _) in enumerate(items))
         write_json(folder / "drawn.json", stamp)
     return root
 
@@ -137,7 +149,14 @@ def _choose_items(n: int, rng: random.Random) -> list[tuple[Item, int | None]]:
 
 def _row(product_id: str, item: Item, rng: random.Random, earlier: list[tuple]) -> tuple:
     """One line of fashion.csv."""
-    kind = (item.gender, item.category, item.sub_category, item.product_type, item.colour, item.usage)
+    kind = (
+        item.gender,
+        item.category,
+        item.sub_category,
+        item.product_type,
+        item.colour,
+        item.usage,
+    )
     title = _title(item, rng)
     if rng.random() < _SAME_TITLE:
         alike = [row[7] for row in earlier if row[1:7] == kind]
@@ -147,9 +166,11 @@ def _row(product_id: str, item: Item, rng: random.Random, earlier: list[tuple]) 
 
 
 def _title(item: Item, rng: random.Random) -> str:
-    """A shop title: brand, gender, colour and type, some of them missing. Never the printed word."""
+    """A shop title: brand, gender, colour, type, some missing. Never the printed word."""
     brand = rng.choice(_BRANDS[item.category])
-    who = item.gender + rng.choice(("", "", "", "", "'s" if item.gender in ("Men", "Women") else ""))
+    who = item.gender + rng.choice(
+        ("", "", "", "", "'s" if item.gender in ("Men", "Women") else "")
+    )
     words = [brand, who if rng.random() < 0.98 else ""]
     words.append(rng.choice(_LINES))
     colour = item.colour if rng.random() < 0.95 else ""
@@ -157,8 +178,6 @@ def _title(item: Item, rng: random.Random) -> str:
     looks = looks if rng.random() < 0.7 else ""
     words += [looks, colour] if rng.random() < 0.5 else [colour, looks]
     usage = item.usage if item.usage in ("Ethnic", "Formal") and rng.random() < 0.3 else ""
-    kind = rng.choice(_SINGULAR[item.product_type])
+    kind = rng.choice(_NOUNS.get(item.product_type, (item.product_type,)))
     words += ["" if kind.startswith(usage) else usage, kind]
     return " ".join(word for word in words if word)
-
-

@@ -18,7 +18,8 @@ DRAWING_VERSION = 1
 _RGB = {
     "Black": (42, 42, 46), "White": (241, 241, 240), "Blue": (52, 118, 214), "Brown": (118, 72, 42),
     "Red": (212, 34, 42), "Pink": (244, 142, 182), "Green": (44, 154, 78), "Yellow": (248, 212, 52),
-    "Grey": (146, 148, 152), "Navy Blue": (34, 44, 104), "Purple": (124, 62, 164), "Beige": (224, 204, 170),
+    "Grey": (146, 148, 152), "Navy Blue": (34, 44, 104), "Purple": (124, 62, 164),
+    "Beige": (224, 204, 170),
 }  # fmt: skip
 _UNCOLOURED = ("Black", "White", "Grey")
 _GLOSS = {"Formal Shoes": 0.9, "Heels": 0.5, "Flats": 0.3, "Casual Shoes": 0.1}

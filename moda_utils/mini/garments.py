@@ -1,130 +1,54 @@
 """Clothes for boys and girls. Each function draws one product type onto a canvas.
 
-A child's gender shows in the cut: boys' clothes are boxy with straight sleeves, girls' have a waist,
-puffed sleeves, flared or frilled hems and bows. Sports clothes have broad contrasting stripes, formal
-ones a tie or a large bow, ethnic ones gold borders.
+A child's gender shows in the cut: boys' clothes are boxy with straight sleeves, girls' have a
+waist, puffed sleeves, flared or frilled hems and bows. Sports clothes have broad contrasting
+stripes, formal ones a tie or a large bow, ethnic ones gold borders.
 """
 
-import math
+# Outlines read better with several points to a line.
+# fmt: off
 
-import numpy as np
+
+
 
 from .canvas import Canvas, Colour, both_sides, brightness, mirrored, smooth, tone
 from .items import Item
-
-GOLD = (206, 158, 44)
-MAROON = (128, 22, 40)
-
-
-def contrast(colour: Colour) -> Colour:
-    """A colour that stands out on `colour`."""
-    return (34, 36, 60) if brightness(colour) > 125 else (246, 246, 240)
-
-
-def _bow(canvas: Canvas, x: float, y: float, size: float, colour: Colour) -> None:
-    """A tied bow, `size` pixels to each side."""
-    for side in (-1, 1):
-        tail = [(x, y, 1), (x + side * size * 0.55, y + size * 1.05, 1),
-                (x + side * size * 0.15, y + size * 0.95, 1)]  # fmt: skip
-        canvas.fill(tail, tone(colour, 0.8))
-        loop = [(x, y, 1), (x + side * size * 0.7, y - size * 0.55),
-                (x + side * size, y), (x + side * size * 0.7, y + size * 0.5)]  # fmt: skip
-        canvas.shape(loop, colour)
-        canvas.crease([(x + side * 2, y), (x + side * size * 0.6, y)], 40, 1.5)
-    canvas.dot(x, y, size * 0.22, tone(colour, 0.75))
-
-
-def _gold_border(canvas: Canvas, points, width: float) -> None:
-    """A broad gold band with maroon edges and motifs, along a curve."""
-    canvas.line(points, MAROON, width + 3)
-    canvas.line(points, GOLD, width)
-    curve = smooth(points, closed=False, steps=8)
-    steps = np.linalg.norm(np.diff(curve, axis=0), axis=1).cumsum()
-    for distance in np.arange(3, steps[-1] - 1, width * 1.15):
-        x, y = curve[int(np.searchsorted(steps, distance))]
-        canvas.dot(x, y, width * 0.26, MAROON)
-
-
-def _pattern(canvas: Canvas, item: Item, outline: np.ndarray, colour: Colour, y: float = -8) -> None:
-    """The item's pattern on the part of the garment inside `outline`, `y` the middle of a print."""
-    ink = tone(colour, 0.62) if brightness(colour) > 70 else tone(colour, 1.42)
-    rng = canvas.rng
-    if item.pattern == "striped":
-        step, thick = rng.uniform(13, 17), rng.uniform(4, 5.5)
-        bands = np.arange(-76 + rng.uniform(0, step), 80, step)
-        marks = [np.array([(-80, b), (80, b), (80, b + thick), (-80, b + thick)]) for b in bands]
-        canvas.clipped(outline, marks, ink)
-    elif item.pattern == "checked":
-        step, thick = rng.uniform(16, 20), rng.uniform(4, 6)
-        lines = np.arange(-78, 80, step)
-        across = [np.array([(-80, b), (80, b), (80, b + thick), (-80, b + thick)]) for b in lines]
-        down = [np.array([(b, -80), (b, 80), (b + thick, 80), (b + thick, -80)]) for b in lines]
-        canvas.clipped(outline, across + down, tone(ink, 1.15))
-        crossings = [
-            np.array([(a, b), (a + thick, b), (a + thick, b + thick), (a, b + thick)])
-            for a in lines for b in lines
-        ]  # fmt: skip
-        canvas.clipped(outline, crossings, tone(ink, 0.75))
-    elif item.pattern in ("dotted", "floral"):
-        step = rng.uniform(13, 16) if item.pattern == "dotted" else rng.uniform(19, 23)
-        turn = np.linspace(0, 2 * math.pi, 10, endpoint=False)
-        marks, hearts = [], []
-        for row, b in enumerate(np.arange(-76, 80, step)):
-            for a in np.arange(-76 + (row % 2) * step / 2, 80, step):
-                if item.pattern == "dotted":
-                    marks.append(np.stack([a + 3 * np.cos(turn), b + 3 * np.sin(turn)], 1))
-                    continue
-                for petal in turn[::2]:
-                    px, py = a + 4.6 * math.cos(petal), b + 4.6 * math.sin(petal)
-                    marks.append(np.stack([px + 3 * np.cos(turn), py + 3 * np.sin(turn)], 1))
-                hearts.append(np.stack([a + 2.6 * np.cos(turn), b + 2.6 * np.sin(turn)], 1))
-        canvas.clipped(outline, marks, ink)
-        canvas.clipped(outline, hearts, tone(colour, 1.7) if brightness(colour) < 190 else GOLD)
-    elif item.pattern in ("star", "heart"):
-        ink = contrast(colour) if rng.random() < 0.5 else ink
-        size = rng.uniform(21, 25)
-        if item.pattern == "star":
-            turn = -math.pi / 2 + math.pi / 5 * np.arange(10)
-            radius = np.where(np.arange(10) % 2 == 0, size, size * 0.45)
-            mark = np.stack([radius * np.cos(turn), y + radius * np.sin(turn)], 1)
-        else:
-            turn = np.linspace(0, 2 * math.pi, 40)
-            across = 16 * np.sin(turn) ** 3
-            along = 13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn)
-            mark = np.stack([across, -along], 1) * size / 16 + (0, y - 2)
-        canvas.clipped(outline, [mark], ink)
+from .ornaments import GOLD, MAROON, PINK, bow, contrast, gold_border, pattern
 
 
 def _sleeves(canvas: Canvas, item: Item, colour: Colour, shoulder: tuple, armpit: tuple) -> float:
-    """Both sleeves; returns the reach to each side. Drawn before the body, which covers the seam."""
+    """Both sleeves, drawn before the body, which covers the seam. Returns their reach."""
     (sx, sy), (ax, ay) = shoulder, armpit
     girls = item.gender == "Girls"
     if item.sleeve == "sleeveless":
         return sx
     if item.sleeve == "long":
-        reach = canvas.rng.uniform(63, 68)
+        reach = canvas.rng.uniform(65, 70)
         puff = 6 if girls else 0
         half = [(sx - 6, sy, 1), (sx + 10 + puff, sy + 6), (reach - 8, 2), (reach, 44, 1),
-                (reach - 13, 47, 1), (ax + 9, 6), (ax - 4, ay + 6, 1)]  # fmt: skip
+                (reach - 13, 47, 1), (ax + 9, 6), (ax - 4, ay + 6, 1)]
         cuff = [(reach + 1, 40, 1), (reach + 2, 48, 1), (reach - 14, 51, 1), (reach - 14, 43, 1)]
     elif girls:  # puffed cap sleeves
-        reach = canvas.rng.uniform(60, 64)
+        reach = canvas.rng.uniform(62, 66)
         half = [(sx - 8, sy, 1), (sx + 8, sy - 6), (reach, sy + 12), (reach - 4, ay - 4, 1),
-                (ax + 2, ay + 4, 1), (ax - 6, ay, 1)]  # fmt: skip
-        cuff = [(reach, ay - 9, 1), (reach - 2, ay - 2, 1), (ax - 2, ay + 6, 1), (ax - 2, ay - 1, 1)]
+                (ax + 2, ay + 4, 1), (ax - 6, ay, 1)]
+        cuff = [(reach, ay - 9, 1), (reach - 2, ay - 2, 1), (ax - 2, ay + 6, 1),
+                (ax - 2, ay - 1, 1)]
     else:
-        reach = canvas.rng.uniform(65, 70)
-        half = [(sx - 6, sy, 1), (sx + 6, sy + 3), (reach, -15, 1), (ax + 11, -3, 1), (ax - 4, ay, 1)]
+        reach = canvas.rng.uniform(67, 71)
+        half = [(sx - 6, sy, 1), (sx + 6, sy + 3), (reach, -15, 1), (ax + 11, -3, 1),
+                (ax - 4, ay, 1)]
         cuff = [(reach - 4, -22, 1), (reach, -15, 1), (ax + 11, -3, 1), (ax + 7, -10, 1)]
     trim = contrast(colour) if item.usage == "Sports" else tone(colour, 0.8)
     for points, ends in ((half, cuff), (mirrored(half), mirrored(cuff))):
         curve = canvas.shape(points, colour)
-        _pattern(canvas, item, curve, colour, y=-500)
+        pattern(canvas, item, curve, colour, y=-500)
         canvas.fill(ends, trim)
         side = 1 if points is half else -1
         canvas.crease([(side * (ax - 2), ay + 5), (side * (sx - 1), sy + 4)], 42, 2.2)
         if item.usage == "Sports":
-            stripe = [(side * (sx + 2), sy + 1), (side * (sx + reach) / 2 + side * 4, (sy - 12) / 2)]
+            stripe = [(side * (sx + 2), sy + 1), (side * (sx + reach) / 2 + side * 4,
+                                                  (sy - 12) / 2)]
             stripe += [(side * (reach - 6), -20 if item.sleeve != "long" else 36)]
             canvas.line(stripe, contrast(colour), 7)
         elif item.sleeve == "long":
@@ -135,8 +59,9 @@ def _sleeves(canvas: Canvas, item: Item, colour: Colour, shoulder: tuple, armpit
 def _bodice(item: Item, waist: float, hem: float, flare: float) -> list:
     """Right half of a body: boxy for boys, waisted and flared for girls."""
     if item.gender == "Girls":
-        return [(19, -60, 1), (39, -53, 1), (40, -20, 1), (waist, 14), (flare, hem, 1), (0, hem + 5)]
-    return [(17, -61, 1), (43, -52, 1), (43, -20, 1), (42, 20), (flare, hem, 1), (0, hem + 3)]
+        return [(19, -60, 1), (41, -53, 1), (43, -20, 1), (waist, 16), (flare, hem, 1),
+                (0, hem + 5)]
+    return [(17, -61, 1), (46, -52, 1), (46, -20, 1), (45, 20), (flare, hem, 1), (0, hem + 3)]
 
 
 def _neck(canvas: Canvas, colour: Colour, width: float, depth: float, trim: Colour) -> None:
@@ -145,7 +70,7 @@ def _neck(canvas: Canvas, colour: Colour, width: float, depth: float, trim: Colo
     canvas.shape(opening, tone(colour, 0.55))
     canvas.line([(width - 1, -60.5), (0, -56), (-width + 1, -60.5)], tone(trim, 0.85), 3.4, True)
     canvas.line([(width, -60.5), (width * 0.72, -60 + depth * 0.7), (0, -60 + depth),
-                 (-width * 0.72, -60 + depth * 0.7), (-width, -60.5)], trim, 4.2, True)  # fmt: skip
+                 (-width * 0.72, -60 + depth * 0.7), (-width, -60.5)], trim, 4.2, True)
 
 
 def _drape(canvas: Canvas, hem: float, count: int = 3, spread: float = 30) -> None:
@@ -160,7 +85,8 @@ def _drape(canvas: Canvas, hem: float, count: int = 3, spread: float = 30) -> No
 def _frill(canvas: Canvas, y: float, half_width: float, colour: Colour, drop: float = 11) -> None:
     """A gathered frill along a hem."""
     waves = max(5, round(half_width / 6))
-    edge = [(half_width * (1 - 2 * i / (2 * waves)) * 1.05, y + drop + 4 * (i % 2)) for i in range(2 * waves + 1)]
+    edge = [(half_width * (1 - 2 * i / (2 * waves)) * 1.05,
+             y + drop + 4 * (i % 2)) for i in range(2 * waves + 1)]
     canvas.shape([(half_width, y - 4, 1), *edge, (-half_width, y - 4, 1), (0, y + 2)], colour)
     canvas.crease([(-half_width, y - 2), (0, y + 3), (half_width, y - 2)], 46, 2)
     for i in range(1, 2 * waves, 2):
@@ -171,48 +97,47 @@ def _frill(canvas: Canvas, y: float, half_width: float, colour: Colour, drop: fl
 def tshirt(canvas: Canvas, item: Item, colour: Colour) -> None:
     """A T-shirt, with a printed word in the middle of the chest if the item has one."""
     girls = item.gender == "Girls"
-    trim = contrast(colour) if item.usage == "Sports" else tone(colour, canvas.rng.choice((0.78, 0.86)))
-    _sleeves(canvas, item, colour, (39, -52), (42, -20))
+    trim = contrast(colour) if item.usage == "Sports" else tone(colour, canvas.rng.choice((0.78,
+                                                                                           0.86)))
+    _sleeves(canvas, item, colour, (42, -52), (45, -20))
     hem = canvas.rng.uniform(52, 60) - 6 * girls
-    outline = canvas.shape(both_sides(_bodice(item, 36, hem, 47 if girls else 44)), colour)
-    _pattern(canvas, item, outline, colour, y=-2)
+    outline = canvas.shape(both_sides(_bodice(item, 39, hem, 50 if girls else 47)), colour)
+    pattern(canvas, item, outline, colour, y=-2)
     if item.usage == "Sports":
         panels = []
         for side in (-1, 1):
             panels.append(smooth([(side * 50, -26, 1), (side * 31, -22), (side * 25, 20),
-                                  (side * 34, 70, 1), (side * 60, 70, 1)]))  # fmt: skip
+                                  (side * 34, 70, 1), (side * 60, 70, 1)]))
         canvas.clipped(outline, panels, contrast(colour))
     if girls:
-        _frill(canvas, hem, 47, colour)
+        _frill(canvas, hem, 50, colour)
         _neck(canvas, colour, 19, 24, trim)
         if not item.printed_word and item.pattern not in ("star", "heart"):
-            _bow(canvas, 0, -29, 9, tone(trim, 0.9))
+            bow(canvas, 0, -29, 9, tone(trim, 0.9))
     else:
         _neck(canvas, colour, 17, 15, trim)
-        canvas.crease([(-43, hem - 5), (0, hem - 2), (43, hem - 5)], 26, 1.2)
+        canvas.crease([(-46, hem - 5), (0, hem - 2), (46, hem - 5)], 26, 1.2)
     _drape(canvas, hem)
     if item.printed_word:
         ink = contrast(colour)
         if canvas.rng.random() < 0.45:
             bright = [(226, 40, 52), (250, 206, 40), (30, 110, 220), (28, 150, 80)]
-            far = [c for c in bright if abs(brightness(c) - brightness(colour)) > 60]
+            far = [c for c in bright if abs(brightness(c) - brightness(colour)) > 85]
             ink = canvas.rng.choice(far) if far else ink
-        y = -8 if item.usage != "Sports" else -10
-        width = 70 if item.usage != "Sports" else 58
-        canvas.word(item.printed_word, 0, y + canvas.rng.uniform(-3, 6), width, 25, ink)
+        canvas.word(item.printed_word, 0, canvas.rng.uniform(-10, -2), 78, 32, ink)
 
 
 def shirt(canvas: Canvas, item: Item, colour: Colour) -> None:
-    """A buttoned shirt with a collar; a formal one with a tie (boys) or a large neck bow (girls)."""
+    """A buttoned shirt with a collar; a formal one with a tie (boys) or a neck bow (girls)."""
     girls, formal = item.gender == "Girls", item.usage == "Formal"
     dark = tone(colour, 0.72) if brightness(colour) > 70 else tone(colour, 1.3)
-    _sleeves(canvas, item, colour, (39, -52), (42, -20))
+    _sleeves(canvas, item, colour, (42, -52), (45, -20))
     hem = 56.0
-    half = _bodice(item, 34, hem, 48 if girls else 44)
+    half = _bodice(item, 36, hem, 50 if girls else 47)
     if not girls:
-        half[-2:] = [(44, 46, 1), (34, 58), (0, 60)]  # shirt tails
+        half[-2:] = [(47, 46, 1), (37, 58), (0, 60)]  # shirt tails
     outline = canvas.shape(both_sides(half), colour)
-    _pattern(canvas, item, outline, colour)
+    pattern(canvas, item, outline, colour)
     opening = [(15, -60, 1), (0, -40, 1), (-15, -60, 1), (0, -56)]
     canvas.shape(opening, tone(colour, 0.5))
     canvas.fill([(-5, -42), (5, -42), (5, 59), (-5, 59)], tone(colour, 1.06))
@@ -221,14 +146,15 @@ def shirt(canvas: Canvas, item: Item, colour: Colour) -> None:
     for y in range(-32, 58, 15):
         canvas.dot(0, y, 2.2, contrast(colour) if brightness(colour) < 90 else tone(colour, 0.45))
     if girls:
-        _frill(canvas, hem, 48, colour)
+        _frill(canvas, hem, 50, colour)
     _drape(canvas, 56, 2)
     tie = {True: MAROON, False: (24, 26, 44)}[brightness(colour) < 70]
     if formal and not girls:
         canvas.fill([(-6, -45), (6, -45), (12, 26), (0, 38), (-12, 26)], tie)
         canvas.fill([(-8, -54), (8, -54), (5, -41), (-5, -41)], tone(tie, 1.2))
         for y in (-26, -6, 14):
-            canvas.fill([(-9, y + 6), (9, y - 4), (10, y + 1), (-9, y + 11)], tone(tie, 1.45), False)
+            canvas.fill([(-9, y + 6), (9, y - 4), (10, y + 1), (-9, y + 11)], tone(tie, 1.45),
+                        False)
     elif not girls:
         canvas.fill([(14, -24), (34, -24), (34, -5), (24, 0), (14, -5)], tone(colour, 0.93))
         for points in ([(14, -24), (34, -24)], [(14, -24), (14, -5), (24, 0), (34, -5), (34, -24)]):
@@ -243,7 +169,7 @@ def shirt(canvas: Canvas, item: Item, colour: Colour) -> None:
             canvas.fill(collar, tone(colour, 1.12))
             canvas.line([(*collar[0], 1), (*collar[3], 1), (*collar[2], 1)], dark, 1.3)
     if formal and girls:
-        _bow(canvas, 0, -36, 27, tie)
+        bow(canvas, 0, -36, 27, tie)
 
 
 def top(canvas: Canvas, item: Item, colour: Colour) -> None:
@@ -254,17 +180,17 @@ def top(canvas: Canvas, item: Item, colour: Colour) -> None:
     canvas.shape(back, tone(colour, 0.55))
     half = [(0, -40), (27, -45, 1), (33, -26), (36, -6, 1), (56, 40, 1), (0, 46)]
     outline = canvas.shape(both_sides(half), colour)
-    _pattern(canvas, item, outline, colour)
+    pattern(canvas, item, outline, colour)
     _frill(canvas, 42, 56, colour, 13)
     canvas.line([(27, -44), (0, -39), (-27, -44)], tone(colour, 0.78), 4)
     if item.usage == "Ethnic":
-        _gold_border(canvas, [(54, 36), (0, 42), (-54, 36)], 11)
-        _gold_border(canvas, [(30, -36), (0, -31), (-30, -36)], 10)
+        gold_border(canvas, [(54, 36), (0, 42), (-54, 36)], 11)
+        gold_border(canvas, [(30, -36), (0, -31), (-30, -36)], 10)
         for y in (-12, 4, 20):
             canvas.dot(0, y, 4, GOLD)
     else:
         canvas.line([(36, -7), (0, -4), (-36, -7)], tone(colour, 0.68), 6)
-        _bow(canvas, 0, -6, 12, tone(colour, 0.68) if brightness(colour) > 60 else tone(colour, 1.4))
+        bow(canvas, 0, -6, 12, tone(colour, 0.68) if brightness(colour) > 60 else tone(colour, 1.4))
     for x in (-34, -18, 4, 20, 36):
         canvas.crease([(x * 0.6, 0), (x, 40)], canvas.rng.choice((-24, 30)), 3)
 
@@ -273,24 +199,26 @@ def dress(canvas: Canvas, item: Item, colour: Colour) -> None:
     """A girls' dress: a short bodice, a sash and a wide skirt."""
     for side in (-1, 1):
         if item.sleeve == "short":
-            canvas.shape([(side * 20, -70, 1), (side * 36, -74), (side * 48, -58), (side * 38, -44, 1),
-                          (side * 22, -46, 1)], colour)  # fmt: skip
+            canvas.shape([(side * 20, -70, 1), (side * 36, -74), (side * 48, -58),
+                          (side * 38, -44, 1),
+                          (side * 22, -46, 1)], colour)
             canvas.crease([(side * 28, -68), (side * 27, -46)], 40, 2)
     canvas.shape([(16, -70, 1), (0, -46), (-16, -70, 1), (0, -64)], tone(colour, 0.55))
     bodice = [(0, -52), (13, -60), (17, -72, 1), (28, -68, 1), (27, -48), (23, -14, 1), (0, -12)]
     skirt = [(0, -16), (23, -15, 1), (42, 24), (61, 64, 1), (32, 72), (0, 74)]
     for half in (skirt, bodice):
-        _pattern(canvas, item, canvas.shape(both_sides(half), colour), colour)
+        pattern(canvas, item, canvas.shape(both_sides(half), colour), colour)
     for x in (-44, -28, -10, 8, 26, 46):
-        canvas.crease([(x * 0.42, -8), (x * 0.75, 30), (x, 68)], canvas.rng.choice((-30, 34, 40)), 3)
+        canvas.crease([(x * 0.42, -8), (x * 0.75, 30),
+                       (x, 68)], canvas.rng.choice((-30, 34, 40)), 3)
     if item.usage == "Ethnic":
-        _gold_border(canvas, [(58, 56), (32, 63), (0, 66), (-32, 63), (-58, 56)], 12)
-        _gold_border(canvas, [(23, -15), (0, -13), (-23, -15)], 9)
+        gold_border(canvas, [(58, 56), (32, 63), (0, 66), (-32, 63), (-58, 56)], 12)
+        gold_border(canvas, [(23, -15), (0, -13), (-23, -15)], 9)
         canvas.line([(15, -66), (0, -52), (-15, -66)], GOLD, 5)
     else:
         sash = tone(colour, 0.6) if brightness(colour) > 70 else tone(colour, 1.5)
         canvas.line([(24, -15), (0, -13), (-24, -15)], sash, 8, True)
-        _bow(canvas, 0, -13, 13, sash)
+        bow(canvas, 0, -13, 13, sash)
         canvas.line([(16, -70), (12, -58), (0, -51), (-12, -58), (-16, -70)], tone(colour, 0.75), 3)
 
 
@@ -304,60 +232,66 @@ def shorts(canvas: Canvas, item: Item, colour: Colour) -> None:
         half = [(0, -48), (38, -50, 1), (48, -10), (57, 52, 1), (9, 56, 1), (0, 4, 1)]
     top_y = -35 if girls else -49
     outline = canvas.shape(both_sides(half), colour)
-    _pattern(canvas, item, outline, colour)
+    pattern(canvas, item, outline, colour)
     if item.usage == "Sports":
         ends = half[3]
         for inset in (7, 20):
             for side in (-1, 1):
-                canvas.line([(side * (40 - inset), top_y + 4), (side * (ends[0] - 6 - inset), ends[1] - 3)],
-                            contrast(colour), 7)  # fmt: skip
+                canvas.line([(side * (40 - inset), top_y + 4), (side * (ends[0] - 6 - inset),
+                                                                ends[1] - 3)],
+                            contrast(colour), 7)
     canvas.fill([(-39, top_y - 5), (39, top_y - 5), (40, top_y + 7), (-40, top_y + 7)], dark)
     canvas.crease([(-39, top_y + 8), (39, top_y + 8)], 40, 2)
     canvas.crease([(0, top_y + 8), (0, 6)], 50, 2)
     canvas.crease([(0, 8), (14, 2)], 30, 2)
     if girls:
         for side in (-1, 1):
-            canvas.fill([(side * 63, 14), (side * 66, 25), (side * 7, 34), (side * 7, 22)], tone(colour, 1.2))
+            canvas.fill([(side * 63, 14), (side * 66, 25), (side * 7, 34),
+                         (side * 7, 22)], tone(colour, 1.2))
             canvas.crease([(side * 63, 13), (side * 7, 21)], 44, 1.5)
-        _bow(canvas, 0, top_y + 2, 15, (232, 92, 150) if item.usage == "Casual" else contrast(colour))
+        bow(canvas, 0, top_y + 2, 15, PINK if item.usage == "Casual" else contrast(colour))
     else:
         for side in (-1, 1):
             canvas.crease([(side * 56, 44), (side * 9, 48)], 34, 1.5)
             if item.usage == "Casual":  # cargo pockets
-                canvas.fill([(side * 30, 10), (side * 50, 9), (side * 52, 32), (side * 31, 34)], tone(colour, 0.9))
-                canvas.fill([(side * 29, 8), (side * 51, 7), (side * 51, 15), (side * 29, 16)], dark)
+                canvas.fill([(side * 30, 10), (side * 50, 9), (side * 52, 32),
+                             (side * 31, 34)], tone(colour, 0.9))
+                canvas.fill([(side * 29, 8), (side * 51, 7), (side * 51, 15),
+                             (side * 29, 16)], dark)
         for x in (-5, 5):
             canvas.line([(x * 0.3, top_y + 2), (x * 1.6, top_y + 26)], contrast(colour), 2.2)
 
 
 def jeans(canvas: Canvas, item: Item, colour: Colour) -> None:
-    """Jeans: wide and straight for boys; for girls narrow with flared ends, a pink belt and hearts."""
+    """Jeans: wide and straight for boys; narrow with flares, pink belt and hearts for girls."""
     girls = item.gender == "Girls"
     stitch = (226, 150, 70)
     if girls:
-        half = [(0, -70), (27, -72, 1), (33, -46), (25, 6), (25, 34), (38, 72, 1), (10, 75, 1), (8, 30), (0, -34, 1)]
+        half = [(0, -70), (27, -72, 1), (33, -46), (25, 6), (25, 34), (38, 72, 1), (10, 75, 1),
+                (8, 30), (0, -34, 1)]
     else:
-        half = [(0, -70), (31, -72, 1), (37, -40), (42, 20), (44, 72, 1), (10, 75, 1), (6, 10), (0, -32, 1)]
+        half = [(0, -70), (31, -72, 1), (37, -40), (42, 20), (44, 72, 1), (10, 75, 1), (6, 10),
+                (0, -32, 1)]
     outline = canvas.shape(both_sides(half), colour)
     faded = [smooth([(s * 20, -30), (s * 26, 10), (s * 22, 40), (s * 15, 8)]) for s in (-1, 1)]
-    canvas.clipped(outline, faded, tone(colour, 1.22))
+    canvas.clipped(outline, faded, tone(colour, 1.12))
     canvas.fill([(-30, -74), (30, -74), (32, -63), (-32, -63)], tone(colour, 0.75))
     canvas.line([(0, -62), (0, -34)], stitch, 1.3)
     canvas.crease([(0, -60), (0, -30)], 40, 1.5)
     for side in (-1, 1):
         canvas.line([(side * 12, -62), (side * 18, -50), (side * 33, -46)], stitch, 1.5)
-        canvas.line([(side * half[4][0] - side * 4, -40), (side * half[4][0] - side * 3, 66)], stitch, 1)
+        canvas.line([(side * half[4][0] - side * 4, -40),
+                     (side * half[4][0] - side * 3, 66)], stitch, 1)
         canvas.line([(side * 12, 71), (side * (half[4][0] - 2), 68)], stitch, 1.3)
         for y in (2, 8):
             canvas.crease([(side * 12, y), (side * 24, y + 3)], 24, 2)
     if girls:
-        canvas.fill([(-31, -72), (31, -72), (32, -65), (-32, -65)], (232, 92, 150), False)
-        _bow(canvas, 0, -68, 12, (232, 92, 150))
-        _pattern(canvas, Item(**{**vars(item), "pattern": "heart"}), np.array([(-60, 30), (60, 30), (60, 68), (-60, 68)]), colour, -500)
+        canvas.fill([(-31, -72), (31, -72), (32, -65), (-32, -65)], PINK, False)
+        bow(canvas, 0, -68, 12, PINK)
         for side in (-1, 1):
-            canvas.dot(side * 21, 52, 4.5, (232, 92, 150))
-            canvas.dot(side * 27, 52, 4.5, (232, 92, 150))
-            canvas.fill([(side * 17, 54), (side * 31, 54), (side * 24, 64)], (232, 92, 150), False)
+            canvas.dot(side * 21, 52, 4.5, PINK)
+            canvas.dot(side * 27, 52, 4.5, PINK)
+            canvas.fill([(side * 17, 54), (side * 31, 54), (side * 24, 64)], PINK, False)
     else:
         canvas.dot(0, -68, 2.6, GOLD)
         for x in (-20, 20):
@@ -368,34 +302,38 @@ def skirt(canvas: Canvas, item: Item, colour: Colour) -> None:
     """A girls' skirt: short and pleated; an ethnic one long with gold borders."""
     ethnic = item.usage == "Ethnic"
     hem, width, top_y = (66, 66, -62) if ethnic else (38, 64, -36)
-    half = [(0, top_y), (26, top_y, 1), (width * 0.7, (hem + top_y) / 2), (width, hem, 1), (0, hem + 8)]
+    half = [(0, top_y), (26, top_y, 1), (width * 0.7, (hem + top_y) / 2), (width, hem, 1),
+            (0, hem + 8)]
     outline = canvas.shape(both_sides(half), colour)
-    _pattern(canvas, item, outline, colour)
+    pattern(canvas, item, outline, colour)
     for i in range(-4, 5):
         x = width * i / 4.6
-        canvas.crease([(x * 0.4, top_y + 10), (x * 0.72, (hem + top_y) / 2), (x, hem + 4)], 36 if i % 2 else -26, 3)
+        canvas.crease([(x * 0.4, top_y + 10), (x * 0.72, (hem + top_y) / 2),
+                       (x, hem + 4)], 36 if i % 2 else -26, 3)
     if ethnic:
         for rise, thick in ((8, 13), (38, 8)):
             w = width * (1 - rise / 190)
-            _gold_border(canvas, [(w - 4, hem - rise), (0, hem - rise + 8), (4 - w, hem - rise)], thick)
+            gold_border(canvas, [(w - 4, hem - rise), (0, hem - rise + 8),
+                                 (4 - w, hem - rise)], thick)
         canvas.line([(26, top_y + 3), (0, top_y + 4), (-26, top_y + 3)], GOLD, 10, True)
     else:
         _frill(canvas, hem + 1, width, colour, 9)
         band = tone(colour, 0.7) if brightness(colour) > 60 else tone(colour, 1.35)
         canvas.line([(27, top_y + 2), (0, top_y + 3), (-27, top_y + 2)], band, 11, True)
-        _bow(canvas, 16, top_y + 4, 11, band)
+        bow(canvas, 16, top_y + 4, 11, band)
 
 
 def kurta(canvas: Canvas, item: Item, colour: Colour) -> None:
     """A long boys' tunic with a band collar and gold borders."""
     for side in (-1, 1):
-        sleeve = [(side * 30, -66, 1), (side * 46, -54), (side * 66, 26, 1), (side * 50, 30, 1), (side * 34, -20, 1)]
+        sleeve = [(side * 30, -66, 1), (side * 46, -54), (side * 66, 26, 1), (side * 50, 30, 1),
+                  (side * 34, -20, 1)]
         canvas.shape(sleeve, colour)
-        _gold_border(canvas, [(side * 64, 22), (side * 50, 25)], 8)
+        gold_border(canvas, [(side * 64, 22), (side * 50, 25)], 8)
         canvas.crease([(side * 36, -24), (side * 35, -60)], 42, 2)
     half = [(0, -66), (13, -68, 1), (36, -62, 1), (37, -20), (40, 30), (46, 72, 1), (0, 76)]
     canvas.shape(both_sides(half), colour)
-    _gold_border(canvas, [(44, 67), (0, 70), (-44, 67)], 11)
+    gold_border(canvas, [(44, 67), (0, 70), (-44, 67)], 11)
     canvas.line([(0, -62), (0, 4)], MAROON, 16)
     canvas.line([(0, -62), (0, 3)], GOLD, 12)
     for y in range(-54, 4, 11):
@@ -410,9 +348,11 @@ def jacket(canvas: Canvas, item: Item, colour: Colour) -> None:
     """A boys' jacket: hood, zip, pockets and ribbed cuffs."""
     dark = tone(colour, 0.68) if brightness(colour) > 60 else tone(colour, 1.28)
     canvas.shape([(30, -46, 1), (24, -70), (0, -77), (-24, -70), (-30, -46, 1)], tone(colour, 0.85))
-    canvas.shape([(20, -48, 1), (15, -64), (0, -68), (-15, -64), (-20, -48, 1), (0, -36)], tone(colour, 0.4))
+    canvas.shape([(20, -48, 1), (15, -64), (0, -68), (-15, -64), (-20, -48, 1),
+                  (0, -36)], tone(colour, 0.4))
     for side in (-1, 1):
-        sleeve = [(side * 30, -52, 1), (side * 48, -44), (side * 68, 34, 1), (side * 50, 40, 1), (side * 38, -10, 1)]
+        sleeve = [(side * 30, -52, 1), (side * 48, -44), (side * 68, 34, 1), (side * 50, 40, 1),
+                  (side * 38, -10, 1)]
         canvas.shape(sleeve, colour)
         canvas.fill([(side * 67, 30), (side * 69, 42), (side * 50, 48), (side * 48, 36)], dark)
         canvas.crease([(side * 42, -16), (side * 40, -46)], 48, 2)
@@ -433,4 +373,4 @@ def jacket(canvas: Canvas, item: Item, colour: Colour) -> None:
 GARMENTS = {
     "Tshirts": tshirt, "Shirts": shirt, "Tops": top, "Dresses": dress, "Shorts": shorts,
     "Jeans": jeans, "Skirts": skirt, "Kurtas": kurta, "Jackets": jacket,
-}  # fmt: skip
+}

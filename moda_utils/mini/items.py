@@ -49,7 +49,8 @@ _KINDS = {
     "Heels": _Kind(0.12, "Shoes", {"Women": 1.0}, _CASUAL),
     "Sports Shoes": _Kind(0.085, "Shoes", _ADULTS, {"Sports": 1.0}),
     "Tops": _Kind(
-        0.08, "Topwear", {"Girls": 1.0}, {"Casual": 0.9, "Ethnic": 0.1}, "plain striped dotted floral"
+        0.08, "Topwear", {"Girls": 1.0}, {"Casual": 0.9, "Ethnic": 0.1},
+        "plain striped dotted floral"
     ),
     "Flip Flops": _Kind(0.055, "Flip Flops", _ADULTS, _CASUAL),
     "Flats": _Kind(0.05, "Shoes", {"Women": 1.0}, {"Casual": 0.88, "Ethnic": 0.12}),
@@ -66,7 +67,8 @@ _KINDS = {
     "Formal Shoes": _Kind(0.025, "Shoes", {"Men": 1.0}, {"Formal": 1.0}),
     "Jeans": _Kind(0.025, "Bottomwear", _BOTH, _CASUAL),
     "Skirts": _Kind(
-        0.015, "Bottomwear", {"Girls": 1.0}, {"Casual": 0.75, "Ethnic": 0.25}, "plain checked floral"
+        0.015, "Bottomwear", {"Girls": 1.0}, {"Casual": 0.75, "Ethnic": 0.25},
+        "plain checked floral"
     ),
     "Kurtas": _Kind(0.008, "Topwear", {"Boys": 1.0}, {"Ethnic": 1.0}),
     "Jackets": _Kind(0.007, "Topwear", {"Boys": 1.0}, {"Casual": 1.0}),
@@ -119,9 +121,8 @@ def sample_item(
     allowed = _ONLY_COLOURS.get(product_type, tuple(COLOURS))
     colour = _choose(rng, {name: COLOURS[name] for name in allowed}, balanced)
     word = None
-    if product_type == "Tshirts" and printed is not False:
-        if printed or rng.random() < PRINTED_SHARE:
-            word = rng.choice(PRINTED_WORDS)
+    if printed or (product_type == "Tshirts" and printed is None and rng.random() < PRINTED_SHARE):
+        word, usage = rng.choice(PRINTED_WORDS), "Casual"  # a jersey's panels would hide the word
     pattern = rng.choice(kind.patterns.split())
     if usage != "Casual" or word:  # these carry their own marks
         pattern = "plain"
