@@ -79,7 +79,8 @@ class Card:
 
 
 def read_lesson(notebook: nbformat.NotebookNode, stem: str) -> Lesson:
-    """Title and promise: the first heading `# N. Title` and the paragraph below it.
+    """Title and promise: the first heading `# N. Title` and the paragraph below it (or its bold
+    beginning).
 
     Raises:
         ValueError: no such heading.
@@ -90,6 +91,8 @@ def read_lesson(notebook: nbformat.NotebookNode, stem: str) -> Lesson:
         raise ValueError(f"{stem}: the first heading must read '# N. Title'.")
     below = text[heading.end() :].strip().split("\n\n")
     promise = next((part for part in below if re.match(r"[\w*\"'`]", part)), "")
+    if bold := re.match(r"\*\*(.+?)\*\*", promise, re.DOTALL):
+        promise = bold.group(1)
     return Lesson(
         stem=stem,
         number=int(stem[:2]),
@@ -177,7 +180,7 @@ def write_index(cards: Sequence[Card], stamp: Stamp, out: Path) -> Path:
 <p class="lead">From a folder of shop photos to a model that describes them: FashionCLIP looks,
 a projection translates, OPT-125M writes. {honest}</p>
 <p>{chips}<span class="stamp" style="margin:0 0 0 .4rem">executed {stamp.date},
-{len(cards)} notebooks in {_duration(total)}</span></p>
+{len(cards)} notebooks in {duration(total)}</span></p>
 {sections}
 </main>"""
     return _write(out / "index.html", "MODA course: train a small vision-language model", inner)
@@ -197,7 +200,7 @@ def _cards(heading: str, cards: Sequence[Card], stamp: Stamp) -> str:
             f'<div class="words"><h3><a href="{lesson.page}">{lesson.number}. '
             f"{html.escape(lesson.title)}</a></h3><p>{html.escape(lesson.promise)}</p>"
             f'<div class="cost"><span class="chip">{stamp.profile} · {stamp.data}</span>'
-            f"<span>{_duration(card.seconds)}</span>"
+            f"<span>{duration(card.seconds)}</span>"
             f"<span>{card.peak_bytes / 1e9:.1f} GB memory</span></div></div></li>"
         )
     return f"<h2>{heading}</h2>\n<ul class='cards'>{''.join(items)}</ul>"
@@ -288,7 +291,8 @@ def _plain(markdown: str) -> str:
     return re.sub(r"[*`]", "", text).strip()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words: "48 s", "2.5 min"."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 

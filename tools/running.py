@@ -4,7 +4,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,6 @@ def execute(
     folder: Path,
     environment: dict[str, str],
     log: Path,
-    on_cell: Callable[[int, int], None] = lambda cell, cells: None,
 ) -> Cost:
     """Run every cell of `notebook` in a fresh kernel and store the outputs in it.
 
@@ -100,18 +99,15 @@ def execute(
         folder: the kernel's working directory.
         environment: the kernel's environment variables.
         log: file for what the kernel process itself writes, and for a full traceback.
-        on_cell: called with the number of the cell that starts and of all cells.
 
     Raises:
         NotebookFailed: with the failing cell; outputs so far stay in `notebook`.
     """
     current = 0
-    cells = len(notebook.cells)
 
     def started(cell: nbformat.NotebookNode, cell_index: int) -> None:
         nonlocal current
         current = cell_index
-        on_cell(cell_index + 1, cells)
 
     client = NotebookClient(
         notebook,

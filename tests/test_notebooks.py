@@ -1,0 +1,180 @@
+"""The stored notebooks: one clean run each, in the form that all of them share."""
+
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import links
+import notebooks as tool
+from moda_utils.profiles import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+REQUIRED = {"00", "01", "04", "05", "06"}
+LONGEST_CELL = 40
+MEDIAN_CELL = 8
+LARGEST_MB = 4.0
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell: nbformat.NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def texts(cell: nbformat.NotebookNode) -> str:
+    """All that a cell shows as text."""
+    shown = []
+    for output in cell.get("outputs", []):
+        shown.append(output.get("text", ""))
+        shown += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
+    return "\n".join(shown)
+
+
+def test_the_notebooks_of_the_chain_are_here():
+    assert {path.name[:2] for path in NOTEBOOKS} >= REQUIRED
+
+
+def test_notebooks_and_twins_say_the_same():
+    assert tool.differences() == []
+
+
+@every_notebook
+def test_format_is_valid_and_github_shows_it(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata  # GitHub shows "Invalid Notebook" otherwise
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert path.stat().st_size < LARGEST_MB * 1e6
+
+
+@every_notebook
+def test_outputs_come_from_one_clean_run(path):
+    cells = code_cells(read(path))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output.output_type for cell in cells for output in cell.outputs}
+    assert "error" not in kinds
+    streams = {output.get("name") for cell in cells for output in cell.outputs}
+    assert "stderr" not in streams, [
+        texts(cell) for cell in cells if any(o.get("name") == "stderr" for o in cell.outputs)
+    ]
+
+
+@every_notebook
+def test_outputs_hold_nothing_of_the_machine(path):
+    assert tool.remarks(read(path)) == []
+    for cell in code_cells(read(path)):
+        assert str(ROOT) not in texts(cell)
+
+
+@every_notebook
+def test_enough_cells_are_compared_with_what_is_stored(path):
+    compared = [cell for cell in code_cells(read(path)) if "nbval-check-output" in tags(cell)]
+    assert len(compared) >= 3
+    for cell in compared:  # without count and output, nbval compares nothing and passes
+        assert cell.execution_count
+        assert cell.outputs
+        assert {output.output_type for output in cell.outputs} <= {"stream", "execute_result"}
+        assert "<table" not in texts(cell)  # a frame's HTML differs between pandas versions
+        assert not re.search(r"\d\.\d{4,}", texts(cell)), "digits that differ between machines"
+
+
+@every_notebook
+def test_the_setup_cell_is_the_first_and_the_same_everywhere(path):
+    first = code_cells(read(path))[0]
+    assert tags(first) == ["setup"]
+    assert first.metadata.cellView == "form"
+    number = path.name[:2]
+    assert f'setup("{number}", PROFILE)' in first.source
+    reference = code_cells(read(NOTEBOOKS[0]))[0].source
+    assert first.source.replace(f'"{number}"', '"NN"') == reference.replace(
+        f'"{NOTEBOOKS[0].name[:2]}"', '"NN"'
+    )
+    assert f'"{links.REPOSITORY}"' in first.source
+
+
+@every_notebook
+def test_it_opens_and_ends_like_the_others(path):
+    notebook = read(path)
+    opening = notebook.cells[0].source
+    assert links.badge(f"notebooks/{path.name}") in opening
+    before_code = "\n".join(
+        cell.source
+        for cell in notebook.cells[: notebook.cells.index(code_cells(notebook)[0])]
+        if cell.cell_type == "markdown"
+    )
+    assert re.search(rf"^# {int(path.name[:2])}\. \S", before_code, re.MULTILINE)
+    assert re.search(r"You will.*You need.*Time and cost", before_code, re.DOTALL)
+    markdown = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for heading in ("What we learned", "Exercises", "Further reading", "Save and stop"):
+        assert re.search(rf"^#+ .*{heading}", markdown, re.MULTILINE), heading
+    assert re.search(r"^#+ 1\. ", markdown, re.MULTILINE)
+
+
+@every_notebook
+def test_cells_are_short_and_explained(path):
+    notebook = read(path)
+    lengths = [len(cell.source.strip().splitlines()) for cell in code_cells(notebook)]
+    assert max(lengths) <= LONGEST_CELL
+    assert statistics.median(lengths) <= MEDIAN_CELL
+    markdown = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    open_cells = [cell for cell in code_cells(notebook) if "cellView" not in cell.metadata]
+    assert len(markdown) > len(open_cells)
+
+
+@every_notebook
+def test_prose_holds_no_result(path):
+    """Numbers that depend on the run are printed by cells; prose is true in every profile."""
+    for cell in read(path).cells:
+        if cell.cell_type != "markdown":
+            continue
+        prose = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", "", cell.source, flags=re.DOTALL)
+        found = re.findall(r"\d+(?:\.\d+)?\s?%|\b(?:loss|accuracy|score) (?:of|is) \d", prose)
+        # The 95 % of an interval and the parts of a split are settings, not results.
+        results = [text for text in found if text.replace(" ", "") not in ("95%", "80%", "10%")]
+        assert results == [], cell.source[:200]
+
+
+def test_a_drifted_twin_is_found(tmp_path):
+    """The twin check itself: an edited line, a missing twin and a missing notebook."""
+    stored, twins = tmp_path / "notebooks", tmp_path / "notebooks" / "py"
+    twins.mkdir(parents=True)
+    source = "# %% [markdown]\n# # 1. Title\n\n# %%\nprint(1)\n"
+    (twins / "01_a.py").write_text(source)
+    notebook = tool.read_twin(twins / "01_a.py")
+    nbformat.write(notebook, stored / "01_a.ipynb")
+    (twins / "01_a.py").write_text(tool.to_twin(notebook))
+    assert tool.differences(stored, twins) == []
+
+    (twins / "01_a.py").write_text(tool.to_twin(notebook).replace("print(1)", "print(2)"))
+    assert "-print(1)" in tool.differences(stored, twins)[0]
+    (twins / "02_b.py").write_text(source)
+    assert tool.differences(stored, twins)[0] == "py/02_b.py has no notebook"
+
+
+def test_cleaning_keeps_what_a_reader_needs(tmp_path):
+    """Widgets go, this run's folder becomes `artifacts`, an unknown warning stays visible."""
+    cell = nbformat.v4.new_code_cell("x", execution_count=1)
+    cell.outputs = [
+        nbformat.v4.new_output("stream", name="stdout", text=f"saved in {tmp_path}/home/mini\n"),
+        nbformat.v4.new_output("stream", name="stderr", text="\x1b[31mnew warning\x1b[0m\n"),
+        nbformat.v4.new_output("display_data", data={tool.WIDGET_TYPE: {"model_id": "1"}}),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}})
+    cleaned = tool.clean(notebook, tmp_path / "home")
+    assert "widgets" not in cleaned.metadata
+    assert [output.text for output in cleaned.cells[0].outputs] == [
+        "saved in artifacts/mini\n",
+        "new warning\n",
+    ]
+    assert tool.remarks(cleaned) == ["cell-001 writes to stderr: new warning"]

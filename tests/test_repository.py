@@ -1,0 +1,239 @@
+"""What the repository promises about itself: commands, links, addresses, sizes, figures."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import links
+import results
+from moda_utils.captioning import PROMPT_I
+from moda_utils.profiles import ROOT
+
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md"]
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+PACKAGE = ROOT / "moda_utils"
+
+LONGEST_MODULE = 400
+LARGEST_PACKAGE = 2500  # lines of moda_utils without mini/
+LARGEST_CHECKPOINTS = 20e6  # bytes of all mini models
+
+# Imports run one way; a module may import from its own line and from those above it.
+LEAVES = {"profiles", "storage", "journal", "catalog", "kaggle", "dataset", "attributes", "plots"}
+MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers"}
+STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "course"}
+
+
+def tracked(pattern: str = "") -> list[Path]:
+    """Files of the repository: tracked ones, and new ones that git does not ignore."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    paths = [ROOT / name for name in listed.stdout.splitlines()]
+    return [path for path in paths if path.is_file() and path.name.endswith(pattern)]
+
+
+def markdown_of(path: Path) -> str:
+    if path.suffix == ".md":
+        return path.read_text(encoding="utf-8")
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def targets() -> set[str]:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+
+
+# Commands and links
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_on_the_page_exist(page):
+    text = page.read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
+    named = set(re.findall(r"\bmake ([a-z-]+)", code))
+    assert named
+    assert named <= targets()
+    for script in re.findall(r"\bpython (tools/\w+\.py)", code):
+        assert (ROOT / script).exists()
+
+
+def test_every_target_explains_itself_and_runs_something():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    explained = {line.split()[0] for line in listed.stdout.splitlines() if line.strip()}
+    assert targets() <= explained
+    for target in sorted(targets() - {"help", "setup"}):  # a dry run finds undefined steps
+        dry = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        assert dry.returncode == 0, dry.stderr
+
+
+def test_continuous_integration_runs_both_suites():
+    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "set -euo pipefail" in text
+    assert re.search(r"^make test\nmake test-full$", text, re.MULTILINE)
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert ".ci/run" in workflow
+    assert "schedule:" in workflow
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)
+def test_relative_links_and_pictures_resolve(page):
+    text = re.sub(r"```.*?```", "", markdown_of(page), flags=re.DOTALL)
+    found = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    for target in found:
+        if re.match(r"(https?:|mailto:)", target):
+            continue
+        name, _, fragment = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), f"{page.name} links to {target}"
+        if fragment and path.suffix == ".md":
+            headings = re.findall(r"^#+ (.+)$", markdown_of(path), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+            assert fragment in anchors, f"{page.name} links to {target}"
+
+
+def test_colab_addresses_come_from_the_one_constant():
+    pattern = r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/main/([\w./-]+)"
+    for page in [*PAGES, *NOTEBOOKS]:
+        for slug, target in re.findall(pattern, markdown_of(page)):
+            assert slug == links.slug(), page.name
+            assert (ROOT / target).exists(), page.name
+    # A placeholder is only ever the one that `make links` knows how to replace.
+    holders = [
+        path.relative_to(ROOT).as_posix()
+        for path in tracked()
+        if path.suffix in {".md", ".ipynb", ".py", ".toml", ".yml", ".cff"}
+        and links.PLACEHOLDER in path.read_text(encoding="utf-8")
+    ]
+    if links.is_placeholder():
+        rewritten = {p.relative_to(ROOT).as_posix() for g in links.PATTERNS for p in ROOT.glob(g)}
+        assert set(holders) <= {*rewritten, "tools/links.py", "tests/test_repository.py"}
+    else:
+        assert set(holders) <= {"tools/links.py", "tests/test_repository.py"}
+
+
+def test_make_links_rewrites_every_address(tmp_path):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "notebooks" / "py").mkdir(parents=True)
+    here = ROOT / "tools" / "links.py"
+    (tmp_path / "tools" / "links.py").write_text(here.read_text(encoding="utf-8"))
+    badge = links.badge("notebooks/00_x.ipynb")
+    for name in ("README.md", "notebooks/00_x.ipynb", "notebooks/py/00_x.py"):
+        (tmp_path / name).write_text(f'{badge} REPOSITORY = "{links.REPOSITORY}"\n')
+    changed = links.rewrite("some-one/moda.course", tmp_path)
+    assert len(changed) == 4
+    for path in changed:
+        assert "github.com/some-one/moda.course" in path.read_text()
+    assert links.slug() not in (tmp_path / "README.md").read_text()
+    with pytest.raises(ValueError, match="owner/name"):
+        links.rewrite("no slash", tmp_path)
+
+
+# Sizes and layers
+
+
+def test_modules_stay_small_enough_to_read():
+    sizes = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in tracked(".py")}
+    modules = {
+        path.relative_to(ROOT).as_posix(): lines
+        for path, lines in sizes.items()
+        if path.is_relative_to(PACKAGE) or path.is_relative_to(ROOT / "tools")
+    }
+    assert {name: n for name, n in modules.items() if n > LONGEST_MODULE} == {}
+    assert modules["moda_utils/modeling_moda.py"] <= 200
+    package = {p.name: n for p, n in sizes.items() if p.parent == PACKAGE}
+    assert sum(package.values()) <= LARGEST_PACKAGE, package
+
+
+def test_mini_models_stay_small_enough_to_ship():
+    folder = PACKAGE / "mini" / "checkpoints"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    assert sum(path.stat().st_size for path in files) <= LARGEST_CHECKPOINTS
+
+
+def imports_of(module: Path) -> set[str]:
+    """Modules of the package that a module of it imports, at its top or within functions."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {node.module.split(".")[0]} if node.module else {a.name for a in node.names}
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("moda_utils."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+def test_imports_run_one_way():
+    allowed = {
+        **dict.fromkeys(LEAVES, LEAVES),
+        **dict.fromkeys(MODELS, LEAVES | MODELS),
+        **dict.fromkeys(STAGES, LEAVES | MODELS | STAGES),
+    }
+    for path in sorted(PACKAGE.glob("*.py")):
+        if path.stem == "__init__":
+            continue
+        assert path.stem in allowed, f"{path.name}: say in this test which layer it belongs to"
+        beyond = imports_of(path) - allowed[path.stem] - {"mini"}
+        assert beyond == set(), f"{path.name} imports {beyond}"
+
+
+def test_importing_the_package_and_its_leaves_loads_no_torch():
+    leaves = [name for name in sorted(LEAVES) if (PACKAGE / f"{name}.py").exists()]
+    modules = ["moda_utils", *(f"moda_utils.{name}" for name in leaves)]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules}:\n"
+        "    importlib.import_module(name)\n"
+        "    assert 'torch' not in sys.modules, name\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# Words and figures
+
+
+def test_readme_shows_prompt_one_word_for_word():
+    block = re.search(r"```html\n(.*?)\n```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert block.group(1).strip() == PROMPT_I.strip()
+
+
+def test_readme_tables_are_what_make_results_writes():
+    text = README.read_text(encoding="utf-8")
+    assert results.fill(text) == text, "run `make results` and look at what changed"
+
+
+def test_readme_states_no_result_outside_the_filled_tables():
+    text = README.read_text(encoding="utf-8")
+    prose = re.sub(r"<!-- (\w+):begin -->.*?<!-- \1:end -->", "", text, flags=re.DOTALL)
+    prose = prose.split("## References")[0]
+    assert re.findall(r"\d+(?:\.\d+)?\s?%", prose) == []
+
+
+def test_no_machine_paths_and_no_secrets():
+    pattern = re.compile(
+        r"/(?:root|home/[a-z]\w*|Users/[A-Za-z]\w*)/|[A-Z]:\\Users\\"
+        r"|\bhf_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}|\bgh[pousr]_[A-Za-z0-9]{36}"
+        r"|-----BEGIN [A-Z ]*PRIVATE KEY|" + re.escape(str(ROOT.parent) + "/")
+    )
+    for path in tracked():
+        if path.suffix in {".png", ".jpg", ".safetensors", ".bin", ".npz", ".ico", ".parquet"}:
+            continue
+        match = pattern.search(path.read_text(encoding="utf-8"))
+        assert match is None, f"{path.relative_to(ROOT)}: {match.group(0)}"
+
+
+def test_no_photo_of_the_real_set_is_tracked():
+    """Its licence is not established: pictures here are drawn or plotted by the course itself."""
+    sample = ROOT.parent / "shared" / "fashion_sample"
+    if not sample.is_dir():
+        pytest.skip("no real photos here to compare with")
+    sizes = {path.stat().st_size for path in sample.rglob("*.jpg")}
+    suspects = [path for path in tracked() if path.stat().st_size in sizes]
+    real = {path.read_bytes() for path in sample.rglob("*.jpg")} if suspects else set()
+    assert [path for path in suspects if path.read_bytes() in real] == []

@@ -1,0 +1,134 @@
+"""The tools that run notebooks and make pages of them, tried on small notebooks."""
+
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+import pages
+import running
+from moda_utils.profiles import ROOT
+
+OPENING = """[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://x.org)
+
+# 1. A *small* test
+
+You see [what](01_dataset.ipynb) a page is.
+
+| a | b |
+|---|---|
+| 1 | 2 |
+"""
+
+
+def small_notebook(code: str) -> nbformat.NotebookNode:
+    setup = new_code_cell("print('ready')", metadata={"tags": ["setup"], "cellView": "form"})
+    cells = [new_markdown_cell(OPENING), setup, new_markdown_cell("## 1. Why $x$"), code]
+    cells[-1] = new_code_cell(code)
+    return new_notebook(cells=cells)
+
+
+def test_a_run_stores_outputs_and_measures_memory(tmp_path):
+    notebook = small_notebook(
+        "import os, time\nblock = bytearray(200_000_000)\ntime.sleep(1)\n"
+        "print(os.path.basename(os.getcwd()), os.environ['MODA_PROFILE'])"
+    )
+    folder = tmp_path / "here"
+    folder.mkdir()
+    cost = running.execute(
+        notebook,
+        folder,
+        running.kernel_environment(tmp_path / "home"),
+        tmp_path / "run.log",
+    )
+    assert notebook.cells[3].outputs[0].text == "here mini\n"
+    assert 200e6 < cost.peak_bytes < 2e9
+    assert cost.seconds > 1
+
+
+def test_a_failing_cell_is_named_in_one_screen(tmp_path):
+    deep = "def f(n):\n    return f(n - 1) if n else 1 / 0\nf(60)"
+    with pytest.raises(running.NotebookFailed) as caught:
+        running.execute(
+            small_notebook(deep), tmp_path, running.kernel_environment(), tmp_path / "run.log"
+        )
+    assert caught.value.cell == 4
+    screen = caught.value.screen()
+    assert "ZeroDivisionError" in screen
+    assert len(screen.splitlines()) <= running.SCREEN + 10
+    assert "run.log" in screen
+    assert (tmp_path / "run.log").read_text().count("f(n - 1)") > 60
+
+
+def test_a_killed_kernel_is_told_from_an_error(tmp_path):
+    with pytest.raises(running.NotebookFailed, match="Was memory short"):
+        running.execute(
+            small_notebook("import os\nos.kill(os.getpid(), 9)"),
+            tmp_path,
+            running.kernel_environment(),
+            tmp_path / "run.log",
+        )
+
+
+def test_unknown_notebooks_and_settings_are_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No numbered"):
+        running.select(tmp_path, ".ipynb")
+    (tmp_path / "01_a.ipynb").touch()
+    assert [path.name for path in running.select(tmp_path, ".ipynb", ["1"])] == ["01_a.ipynb"]
+    with pytest.raises(FileNotFoundError, match="/77_"):
+        running.select(tmp_path, ".ipynb", ["77"])
+    done = subprocess.run(
+        [sys.executable, "tools/course.py"],
+        cwd=ROOT,
+        env={**running.kernel_environment(), "MODA_PROFILE": "tiny"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("MODA_PROFILE asks for the profile 'tiny'")
+
+
+def test_pages_ask_nothing_from_outside(tmp_path):
+    notebook = small_notebook("print(1)")
+    notebook.cells[3].outputs = [
+        nbformat.v4.new_output("stream", name="stdout", text="<b>not bold</b>\n"),
+        nbformat.v4.new_output("display_data", data={"image/png": "iVBORw0KGgo="}),
+    ]
+    lessons = [
+        pages.read_lesson(notebook, "01_dataset"),
+        pages.Lesson("07_use_it", 7, "Use it", "You use it."),
+    ]
+    assert lessons[0].title == "A small test"
+    assert lessons[0].promise == "You see what a page is."
+    stamp = pages.Stamp("mini", "drawn", 1200, "2026-01-01")
+    page = pages.write_page(notebook, lessons, 0, stamp, 4.2, tmp_path, tmp_path).read_text()
+    picture = pages.first_picture(notebook)
+    cards = [pages.Card(lesson, 4.2, 10**9, picture) for lesson in lessons]
+    index = pages.write_index(cards, stamp, tmp_path).read_text()
+
+    for text in (page, index):
+        outside = re.findall(
+            r'<(?:img|script|link|iframe|source)[^>]+(?:src|href)="(?!data:)', text
+        )
+        assert outside == []
+        assert "@import" not in text
+        assert not re.search(r"url\((?!data:)", text)
+        assert "profile mini" in text
+        assert "drawn photos" in text
+        assert "1,200 items" in text
+    assert 'href="01_dataset.html"' in page
+    assert 'class="next" href="07_use_it.html"' in page
+    assert '<a href="#1.-Why' in page
+    assert "&lt;b&gt;not bold" in page
+    assert re.search(r"<details class=\"fold\">\s*<summary>", page)
+    core, extras = index.split("<h2>Extras</h2>")
+    assert "01_dataset.html" in core
+    assert "07_use_it.html" in extras
+
+
+def test_a_notebook_without_title_is_refused():
+    with pytest.raises(ValueError, match="01_x: the first heading"):
+        pages.read_lesson(new_notebook(cells=[new_markdown_cell("# Title")]), "01_x")

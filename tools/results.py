@@ -1,0 +1,178 @@
+"""Store the figures of finished runs in benchmarks/results/ and show them in README.
+
+    python tools/results.py            collect what this machine has measured, then fill README
+    python tools/results.py --fill     only fill README from what is stored
+
+The tables between `<!-- NAME:begin -->` and `<!-- NAME:end -->` are never edited by hand.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+
+from links import badge
+from running import NOTEBOOKS, ROOT, relative, select
+
+sys.path.insert(0, str(ROOT))
+from moda_utils.profiles import get_profile
+from moda_utils.storage import atomic_path, read_json, write_json
+from pages import duration, read_lesson
+
+RESULTS = ROOT / "benchmarks" / "results"
+COURSE = ROOT / "build" / "course" / "course.json"
+
+
+def collect() -> list[Path]:
+    """Copy this machine's figures into benchmarks/results/; returns the written files."""
+    profile = get_profile()
+    device = _device()
+    written = []
+    if COURSE.exists() and (course := read_json(COURSE))["profile"] == profile.name:
+        written.append(_store(f"{profile.name}-{device}-course", course))
+    for path in sorted((profile.home / "evaluation").glob("*.json")):
+        written.append(_store(f"{profile.name}-{device}-evaluation-{path.stem}", read_json(path)))
+    return written
+
+
+def _store(name: str, figures: dict) -> Path:
+    text = json.dumps(figures)
+    if str(ROOT) in text:
+        raise ValueError(f"{name}: a figure holds an absolute path; it would be published.")
+    write_json(RESULTS / f"{name}.json", figures)
+    return RESULTS / f"{name}.json"
+
+
+def _device() -> str:
+    """ "cpu", or the GPU's name as a file name."""
+    import torch
+
+    from moda_utils.device import best_device
+
+    device = best_device()
+    if device.type != "cuda":
+        return device.type
+    return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(device).lower()).strip("-")
+
+
+def fill(text: str) -> str:
+    """README's text with every marked table written anew."""
+    for name, render in (("notebooks", notebooks_table), ("results", results_tables)):
+        block = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+        if len(block.findall(text)) != 1:
+            raise ValueError(f"README needs the marks <!-- {name}:begin/end --> exactly once.")
+        content = render()
+        text = block.sub(lambda match, new=content: match[1] + new + match[2], text)
+    return text
+
+
+def notebooks_table() -> str:
+    """One row per notebook: what it teaches, its badge, and what it took here."""
+    course = _stored("mini-cpu-course") or {}
+    took = course.get("notebooks", {})
+    rows = [
+        "| Notebook | What you get | Open | Time, small models |",
+        "|---|---|---|---|",
+    ]
+    for path in select(NOTEBOOKS, ".ipynb"):
+        lesson = read_lesson(nbformat.read(path, as_version=4), path.stem)
+        name = relative_to_root(path)
+        seconds = took.get(path.stem, {}).get("seconds")
+        cost = "not yet measured" if seconds is None else duration(seconds)
+        link = f"[{lesson.number}. {lesson.title}]({name})"
+        rows.append(f"| {link} | {lesson.promise} | {badge(name)} | {cost} |")
+    note = ""
+    if course:
+        note = (
+            f"\nTimes are of one run of `make course` on {course['processors']} processor cores "
+            f"without a GPU: {duration(course['total_seconds'])} in all, at most "
+            f"{course['peak_gb']:.1f} GB of memory "
+            f"([figures]({_link('mini-cpu-course')})).\n"
+        )
+    return "\n".join(rows) + "\n" + note
+
+
+CRITERIA = ("colour", "style", "category", "gender", "factual_consistency", "overall")
+
+
+def results_tables() -> str:
+    """Scores of every stored evaluation; says so where there is none."""
+    names = sorted(path.stem for path in RESULTS.glob("*-evaluation-*.json"))
+    parts = [_evaluation_table(name) for name in names]
+    if not any(name.startswith("mini-") for name in names):
+        parts.append("Small models, drawn photos: not yet measured.\n")
+    if not any(name.startswith("full-") for name in names):
+        parts.append(
+            "FashionCLIP and OPT-125M, real photos: not yet run. "
+            "`make results PROFILE=full` after such a run adds the table.\n"
+        )
+    return "\n".join(parts)
+
+
+def _evaluation_table(name: str) -> str:
+    figures = read_json(RESULTS / f"{name}.json")
+    title = (
+        f"**{_models(figures['profile'])}, {figures['data']} photos, {figures['n']} test items** "
+        f"(0 to 10, with 95 % intervals; [figures]({_link(name)}))"
+    )
+    head = "| | " + " | ".join(name.replace("_", " ") for name in CRITERIA) + " |"
+    rows = [head, "|---|" + "---|" * len(CRITERIA)]
+    for system, scores in figures["systems"].items():
+        if "missing" in scores:
+            continue
+        label = f"{system} (sees the catalogue row)" if scores["sees_metadata"] else system
+        cells = [_cell(scores["criteria"][criterion]) for criterion in CRITERIA]
+        rows.append(f"| {label} | " + " | ".join(cells) + " |")
+    return title + "\n\n" + "\n".join(rows) + "\n"
+
+
+def _cell(figure: dict) -> str:
+    if figure["value"] is None:
+        return "-"
+    return f"{figure['value']:.1f} [{figure['low']:.1f}, {figure['high']:.1f}]"
+
+
+def _models(profile: str) -> str:
+    return "Small models" if profile == "mini" else "FashionCLIP and OPT-125M"
+
+
+def _stored(name: str) -> dict | None:
+    path = RESULTS / f"{name}.json"
+    return read_json(path) if path.exists() else None
+
+
+def _link(name: str) -> str:
+    return relative_to_root(RESULTS / f"{name}.json")
+
+
+def relative_to_root(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--fill", action="store_true", help="collect nothing, only fill README")
+    options = parser.parse_args(arguments)
+    if not options.fill:
+        written = collect()
+        for path in written:
+            print(f"stored {relative(path)}")
+        if not written:
+            print("Nothing to store: no finished run of this profile is here (`make course`).")
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if (new := fill(text)) != text:
+        with atomic_path(readme) as temporary:
+            temporary.write_text(new, encoding="utf-8")
+        print("README.md: tables written anew.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
