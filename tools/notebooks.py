@@ -189,6 +189,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--from-ipynb", action="store_true", help="write twins, execute nothing")
     parser.add_argument("--check", action="store_true", help="compare notebooks and twins")
     options = parser.parse_args(arguments)
+    try:
+        return _run(options)
+    except FileNotFoundError as error:  # no such notebook
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.check:
         found = differences()
         print("\n\n".join(found) if found else "Notebooks and twins agree.")
