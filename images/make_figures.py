@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from PIL import Image
 
-HERE = Path(__file__).resolve().parent
 from moda_utils.mini.drawing import Item, draw_item
 from moda_utils.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION
 
+HERE = Path(__file__).resolve().parent
 FROZEN, TRAINED = BLUE, VERMILION
 CODE = "DejaVu Sans Mono"
 SHOE = Item("Casual Shoes", "Shoes", "Footwear", "Women", "Green", "Casual")
