@@ -1,5 +1,7 @@
 """The tools that run notebooks and make pages of them, tried on small notebooks."""
 
+import base64
+import io
 import re
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import sys
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
 
 import pages
 import running
@@ -22,6 +25,12 @@ You see [what](01_dataset.ipynb) a page is.
 |---|---|
 | 1 | 2 |
 """
+
+
+def png() -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (1000, 300), "navy").save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def small_notebook(code: str) -> nbformat.NotebookNode:
@@ -95,7 +104,7 @@ def test_pages_ask_nothing_from_outside(tmp_path):
     notebook = small_notebook("print(1)")
     notebook.cells[3].outputs = [
         nbformat.v4.new_output("stream", name="stdout", text="<b>not bold</b>\n"),
-        nbformat.v4.new_output("display_data", data={"image/png": "iVBORw0KGgo="}),
+        nbformat.v4.new_output("display_data", data={"image/png": png()}),
     ]
     lessons = [
         pages.read_lesson(notebook, "01_dataset"),
@@ -105,7 +114,7 @@ def test_pages_ask_nothing_from_outside(tmp_path):
     assert lessons[0].promise == "You see what a page is."
     stamp = pages.Stamp("mini", "drawn", 1200, "2026-01-01")
     page = pages.write_page(notebook, lessons, 0, stamp, 4.2, tmp_path, tmp_path).read_text()
-    picture = pages.first_picture(notebook)
+    picture = pages.card_picture(notebook)
     cards = [pages.Card(lesson, 4.2, 10**9, picture) for lesson in lessons]
     index = pages.write_index(cards, stamp, tmp_path).read_text()
 
@@ -119,6 +128,8 @@ def test_pages_ask_nothing_from_outside(tmp_path):
         assert "profile mini" in text
         assert "drawn photos" in text
         assert "1,200 items" in text
+    assert picture.startswith("data:image/jpeg")
+    assert index.count(picture) == 2
     assert 'href="01_dataset.html"' in page
     assert 'class="next" href="07_use_it.html"' in page
     assert '<a href="#1.-Why' in page

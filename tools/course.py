@@ -34,7 +34,7 @@ from running import (
 sys.path.insert(0, str(ROOT))
 from moda_utils.profiles import Profile, get_profile
 from moda_utils.storage import atomic_dir, write_json
-from pages import Card, Stamp, first_picture, read_lesson, write_index, write_page
+from pages import Card, Stamp, card_picture, read_lesson, write_index, write_page
 
 
 def run(paths: Sequence[Path], profile: Profile, environment: dict[str, str], out: Path) -> int:
@@ -44,7 +44,7 @@ def run(paths: Sequence[Path], profile: Profile, environment: dict[str, str], ou
     logs = out.parent / "logs"
     print(
         f"Profile {profile.name}, {profile.data_label} photos, "
-        f"artefacts in {relative(profile.home)}, {len(paths)} notebooks.",
+        f"artefacts in {relative(profile.home)}.",
         flush=True,
     )
     costs: list[Cost] = []
@@ -64,7 +64,7 @@ def run(paths: Sequence[Path], profile: Profile, environment: dict[str, str], ou
     # Pages come last: only then is the number of items known to every one of them.
     stamp = Stamp(profile.name, profile.data_label, _items(profile), date.today().isoformat())
     cards = [
-        Card(lesson, cost.seconds, cost.peak_bytes, first_picture(notebook))
+        Card(lesson, cost.seconds, cost.peak_bytes, card_picture(notebook))
         for lesson, cost, notebook in zip(lessons, costs, notebooks, strict=True)
     ]
     with atomic_dir(out) as folder:

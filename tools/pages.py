@@ -2,6 +2,7 @@
 
 import base64
 import html
+import io
 import mimetypes
 import os
 import re
@@ -12,12 +13,14 @@ from pathlib import Path
 import nbformat
 from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
+from PIL import Image
 
 from links import REPOSITORY, is_placeholder
 from moda_utils.storage import atomic_path
 from running import NOTEBOOKS, ROOT
 
 CSS = (Path(__file__).parent / "pages.css").read_text(encoding="utf-8")
+CARD_PIXELS = (800, 400)
 LAST_CORE = 6  # notebooks 00 to 06 are the course, later ones are extras
 
 PAGE = """<!doctype html>
@@ -101,15 +104,22 @@ def read_lesson(notebook: nbformat.NotebookNode, stem: str) -> Lesson:
     )
 
 
-def first_picture(notebook: nbformat.NotebookNode) -> str:
-    """The first figure after the setup cell as a data URI, or an empty text."""
-    for cell in notebook.cells:
-        if "setup" in cell.metadata.get("tags", []):
-            continue
-        for output in cell.get("outputs", []):
-            if png := output.get("data", {}).get("image/png"):
-                return "data:image/png;base64," + png.replace("\n", "")
-    return ""
+def card_picture(notebook: nbformat.NotebookNode) -> str:
+    """A small copy of the richest figure as a data URI, or an empty text without figures."""
+    figures = [
+        output.data["image/png"]
+        for cell in notebook.cells
+        if "setup" not in cell.metadata.get("tags", [])
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    if not figures:
+        return ""
+    image = Image.open(io.BytesIO(base64.b64decode(max(figures, key=len)))).convert("RGB")
+    image.thumbnail(CARD_PIXELS)
+    small = io.BytesIO()
+    image.save(small, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(small.getvalue()).decode()
 
 
 def write_page(
@@ -180,7 +190,7 @@ def write_index(cards: Sequence[Card], stamp: Stamp, out: Path) -> Path:
 <p class="lead">From a folder of shop photos to a model that describes them: FashionCLIP looks,
 a projection translates, OPT-125M writes. {honest}</p>
 <p>{chips}<span class="stamp" style="margin:0 0 0 .4rem">executed {stamp.date},
-{len(cards)} notebooks in {duration(total)}</span></p>
+{len(cards)} notebook{"s" if len(cards) > 1 else ""} in {duration(total)}</span></p>
 {sections}
 </main>"""
     return _write(out / "index.html", "MODA course: train a small vision-language model", inner)
