@@ -18,8 +18,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
-from PIL import Image, ImageOps
+from PIL import Image
 
+from .catalog import open_photo, to_rgb
 from .profiles import Profile
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito, 2008).
@@ -304,9 +305,6 @@ def _wrapped(text: str, width: int) -> str:
 
 def _picture(photo: Path | str | Image.Image, pixels: int) -> Image.Image:
     """The photo, upright and no wider than it is shown: outputs stay small."""
-    if not isinstance(photo, Image.Image):
-        with Image.open(photo) as file:
-            photo = ImageOps.exif_transpose(file)
-    photo = photo.convert("RGB")
+    photo = to_rgb(photo).copy() if isinstance(photo, Image.Image) else open_photo(photo)
     photo.thumbnail((pixels, pixels * 2), Image.Resampling.LANCZOS)
     return photo
