@@ -25,7 +25,8 @@
 # | **You will** | get the photos, look at them, find what is wrong with them, split them without leaks, and give each one a first description |
 # | **You need** | Python and one classifier that you have trained before; no GPU, no account |
 # | **Time and cost** | laptop, `mini`: under a minute, nothing to download · CPU, T4 or A100, `full`: about five minutes, 0.4 GB to download (calculated; no GPU is used) |
-#
+
+# %% [markdown]
 # **Contents**
 #
 # 1. Get the photos
@@ -112,8 +113,10 @@ plots.photo_grid([root / item.image], [item.title], profile=profile, columns=4)
 
 # %%
 sample = items.sample(12, random_state=0)
-captions = [f"{row.colour} {row.product_type}\n{row.gender}, {row.usage}" for row in sample.itertuples()]
-plots.photo_grid([root / name for name in sample.image], captions, profile=profile, columns=6, n=len(items))
+paths = [root / name for name in sample.image]
+captions = [f"{row.colour} {row.product_type}\n{row.gender}, {row.usage}"
+            for row in sample.itertuples()]
+plots.photo_grid(paths, captions, profile=profile, columns=6, n=len(items))
 
 # %% [markdown]
 # ### 2.3 How many of each
@@ -123,12 +126,15 @@ plots.photo_grid([root / name for name in sample.image], captions, profile=profi
 # %%
 plots.counts(items.product_type, items.colour, items.usage, items.gender, profile=profile)
 
+# %% [markdown]
+# In words: how many values are there, how many are rare, and how far does the laziest answer get?
+
 # %%
 for column in ("product_type", "colour", "gender", "usage"):
     counts = items[column].value_counts()
-    rare = (counts < 10).sum()
-    print(f"{column:12} {len(counts):2} values, {rare:2} with fewer than 10 items; "
-          f"always saying {counts.index[0]!r} is right for {counts.iloc[0] / len(items):.0%}")
+    rare, lazy = (counts < 10).sum(), counts.iloc[0] / len(items)
+    print(f"{column:12} {len(counts):2} values, {rare:2} of them below 10 items; "
+          f"{counts.index[0]!r} is right for {lazy:.0%}")
 
 # %% [markdown]
 # Read the last column as a warning. A model that scores no more than this on `usage` has learned nothing about usage, however high the number sounds. [Notebook 06](06_evaluation.ipynb) puts this *majority* score beside every result, and averages over classes as well as over items.
@@ -146,12 +152,13 @@ pd.crosstab(items.gender, items.category)
 # How far does such a shortcut carry? Guess the gender from another column alone, always taking the most frequent one:
 
 # %%
-for column in ("category", "product_type", "title"):
-    best_guess = items.groupby(column).gender.transform(lambda values: values.mode()[0])
-    print(f"gender guessed from {column:13} alone: right for {(best_guess == items.gender).mean():.0%}")
+for column in ("category", "product_type"):
+    guess = items.groupby(column).gender.transform(lambda genders: genders.mode()[0])
+    right = (guess == items.gender).mean()
+    print(f"gender guessed from {column:12} alone: right for {right:.0%}")
 
 # %% [markdown]
-# The line for `title` shows the opposite danger: a column that gives the answer away. The model never sees the title, so this is no leak. It would become one if we trained on titles and scored gender.
+# Whatever the last line says, a model needs to see no more than the *type* of the item to get there. Only what it scores beyond that shows that it has looked at cut and pattern.
 #
 # **A dataset can only answer questions that it varies.** "Can the model tell men's shoes from women's?" is a fair question here. "Can it tell men from boys?" is not.
 #
@@ -175,7 +182,7 @@ print("kinds:", ", ".join(f"{kind}: {n}" for kind, n in kinds.most_common()))
 #
 # Real catalogues have rows without a photo, photos without a row, and files that were cut off during a copy. Nothing of this may end training at item 2,000, and nothing may vanish silently: a skipped item is *listed*, with its reason.
 #
-# Is the check awake? Take a copy of a few items, break some of them on purpose, and read the copy.
+# Is the check awake? Break something on purpose. This function copies a few items to another folder and spoils the copy in five ways:
 
 # %%
 import shutil
@@ -196,11 +203,14 @@ def break_some(folder: Path) -> None:
     few.to_csv(folder / "data" / "fashion.csv", index=False)
 
 
+# %% [markdown]
+# A missing photo, one cut off, one that is no image, one without a row, and a product number used twice. Before you run the next cell: how many items will be left of the twelve?
+
 # %%
 with tempfile.TemporaryDirectory() as folder:
     break_some(Path(folder))
     broken = read_catalog(folder)
-print(broken)
+print(f"{len(broken.frame)} items, {len(broken.skipped)} left out:")
 for row in broken.skipped.itertuples():
     print(f"  {Path(row.image).name:14} {row.reason}")
 
@@ -211,7 +221,8 @@ for row in broken.skipped.itertuples():
 
 # %% tags=["nbval-check-output"]
 print(f"{len(table)} rows = {len(items)} items + {len(catalog.skipped)} left out")
-print("every row is accounted for:", len(table) <= len(items) + len(catalog.skipped))
+known = set(items.product_id) | set(catalog.skipped.product_id)
+print("every product number is accounted for:", set(table.ProductId) <= known)
 
 # %% [markdown]
 # ## 4. Find the duplicates
@@ -220,21 +231,25 @@ print("every row is accounted for:", len(table) <= len(items) + len(catalog.skip
 
 # %%
 copies = items.groupby("image_sha256").size()
-print(f"{(copies > 1).sum()} files occur more than once; {copies[copies > 1].sum()} of {len(items)} items show one of them")
+repeated = copies[copies > 1]
+print(f"{len(repeated)} files occur more than once: {repeated.sum()} of {len(items)} items show them")
+
+# %% [markdown]
+# Look at some of them, neighbours with the same file:
 
 # %%
 twins = items[items.duplicated("image_sha256", keep=False)].sort_values("image_sha256").head(8)
+paths = [root / name for name in twins.image]
 captions = [f"{row.product_id}: {row.title}" for row in twins.itertuples()]
-plots.photo_grid([root / name for name in twins.image], captions, profile=profile, columns=4,
-                 title="Neighbours with the same file") if len(twins) else print("no duplicates here")
+plots.photo_grid(paths, captions, profile=profile) if paths else print("no duplicates here")
 
 # %% [markdown]
-# The same file under different numbers, often under different titles. Do the rows of one photo at least agree? If they didn't, the labels themselves would be in doubt.
+# One file, several product numbers, sometimes under different titles. Do the rows of one photo at least agree on what it shows? If they didn't, the labels themselves would be in doubt.
 
 # %%
 for column in ("product_type", "colour", "gender", "usage", "title"):
     values = items.groupby("image_sha256")[column].nunique()
-    print(f"{column:13} differs within {(values > 1).sum():3} of {(copies > 1).sum()} repeated photos")
+    print(f"{column:13} differs within {(values > 1).sum():3} of {len(repeated)} repeated photos")
 
 # %% [markdown]
 # There is a second kind of twin: different photos of what is nearly the same product. Their titles give them away once case, digits and punctuation are dropped.
@@ -244,12 +259,17 @@ from moda_utils.catalog import normalise_title
 
 print(normalise_title("Nike Men's Run-2 Black Shoe"))
 titles = items.title.map(normalise_title)
-print(f"{titles.duplicated(keep=False).sum()} of {len(items)} items share their title with another one")
+shared = titles.duplicated(keep=False).sum()
+print(f"{shared} of {len(items)} items share their title with another one")
+
+# %% [markdown]
+# These are the items with the most frequent title. One product, or several?
 
 # %%
 same = items[titles == titles.value_counts().index[0]].head(6)
 print("The most frequent title:", same.title.iloc[0])
-plots.photo_grid([root / name for name in same.image], list(same.product_id), profile=profile, columns=6)
+paths = [root / name for name in same.image]
+plots.photo_grid(paths, list(same.product_id), profile=profile, columns=6)
 
 
 # %% [markdown]
@@ -275,22 +295,23 @@ def leak(split: pd.Series, key: pd.Series) -> float:
 # How much of such a test set has the model already seen in training? Try twenty shuffles, since one could be lucky.
 
 # %% tags=["nbval-check-output"]
-photos = [leak(random_split(seed), items.image_sha256) for seed in range(20)]
-same_title = [leak(random_split(seed), titles) for seed in range(20)]
-print(f"test items whose photo is in train: {np.mean(photos):.1%} on average, {max(photos):.1%} at worst")
-print(f"test items whose title is in train: {np.mean(same_title):.1%} on average, {max(same_title):.1%} at worst")
+for name, key in (("photo", items.image_sha256), ("title", titles)):
+    leaks = [leak(random_split(seed), key) for seed in range(20)]
+    print(f"test items whose {name} is in train: "
+          f"{np.mean(leaks):.1%} on average, {max(leaks):.1%} at worst")
 
 # %% [markdown]
-# For these items a model can score by *remembering*. It isn't a rounding error, and it favours whoever memorises best: larger models, more epochs. Here are some of them, a test photo and its twin from train beside it.
+# For these items a model can score by *remembering*. How many they are depends on the catalogue; whom they favour does not: whoever memorises best, with a larger model or more epochs. Here are some of them, each test photo with its twin from train at its right.
 
 # %%
 split = random_split(0)
-test, train = items[split == "test"], items[split == "train"].drop_duplicates("image_sha256")
+test, train = (items[split == name].drop_duplicates("image_sha256") for name in ("test", "train"))
 pairs = test.merge(train, on="image_sha256", suffixes=("", "_train")).head(4)
-paths = [root / name for pair in pairs[["image", "image_train"]].to_numpy() for name in pair]
-captions = [f"{place}: {number}" for pair in pairs[["product_id", "product_id_train"]].to_numpy()
-            for place, number in zip(("test", "train"), pair)]
-plots.photo_grid(paths, captions, profile=profile, columns=8) if paths else print("this shuffle was lucky")
+paths, captions = [], []
+for pair in pairs.itertuples():
+    paths += [root / pair.image, root / pair.image_train]
+    captions += [f"test: {pair.product_id}", f"train: {pair.product_id_train}"]
+plots.photo_grid(paths, captions, profile=profile, columns=8) if paths else print("a lucky shuffle")
 
 
 # %% [markdown]
@@ -322,15 +343,16 @@ def group_items(*keys: pd.Series) -> list[int]:
 # %% tags=["nbval-check-output"]
 ours = pd.factorize(np.array(group_items(items.image_sha256, titles)))[0]
 print("same groups as the catalogue:", (ours == items.group).all())
-print(f"{len(items)} items in {items.group.nunique()} groups, the largest with {items.group.value_counts().max()}")
+sizes = items.group.value_counts()
+print(f"{len(items)} items in {len(sizes)} groups, the largest with {sizes.max()}")
 
 # %% [markdown]
 # Here is the largest group. Are its members really related? When in doubt, grouping too much costs a little training variety; grouping too little costs the truth of the score.
 
 # %%
-largest = items[items.group == items.group.value_counts().index[0]].head(8)
+largest = items[items.group == sizes.index[0]].head(8)
 captions = [f"{row.product_id}: {row.title}" for row in largest.itertuples()]
-plots.photo_grid([root / name for name in largest.image], captions, profile=profile, columns=4)
+plots.photo_grid([root / name for name in largest.image], captions, profile=profile)
 
 # %% [markdown]
 # ### 5.3 The grouped split
@@ -340,8 +362,10 @@ plots.photo_grid([root / name for name in largest.image], captions, profile=prof
 # %% tags=["nbval-check-output"]
 for name in ("train", "validation", "test"):
     part = items[items.split == name]
-    print(f"{name:10} {len(part):4} items {len(part) / len(items):6.1%}  {part.group.nunique():4} groups")
-print(f"photo leak: {leak(items.split, items.image_sha256):.1%}, title leak: {leak(items.split, titles):.1%}")
+    share = len(part) / len(items)
+    print(f"{name:10} {len(part):4} items {share:6.1%}  {part.group.nunique():4} groups")
+for name, key in (("photo", items.image_sha256), ("title", titles)):
+    print(f"test items whose {name} is in train: {leak(items.split, key):.1%}")
 
 # %% [markdown]
 # Both leaks are gone, by construction. Check the construction anyway: no photo, no title and no group may occur in two splits.
@@ -386,25 +410,34 @@ for title in items.title.sample(8, random_state=1):
 from moda_utils.dataset import COLOUR_WORDS, SINGULAR
 
 def describe_by_template(row) -> str:
-    colour, usage, kind, gender = (row[name].lower() for name in ("colour", "usage", "product_type", "gender"))
+    colour, usage = row["colour"].lower(), row["usage"].lower()
+    kind, gender = row["product_type"].lower(), row["gender"].lower()
     words = [COLOUR_WORDS.get(colour, colour), *usage.split(), *SINGULAR.get(kind, kind).split()]
     # "casual" + "casual shoes" is "casual shoes", so a word that repeats the one before it is dropped.
     words = [word for word, before in zip(words, [None, *words]) if word != before]
     return f"{' '.join(words)} for {gender}".capitalize().replace("t-shirt", "T-shirt")
 
-print(describe_by_template({"colour": "White", "usage": "Casual", "product_type": "Casual Shoes", "gender": "Men"}))
+example = {"colour": "White", "usage": "Casual", "product_type": "Casual Shoes", "gender": "Men"}
+print(describe_by_template(example))
+
+# %% [markdown]
+# The small dictionary `SINGULAR` makes "T-shirt" of "Tshirts" and leaves pairs as they are. `template_description` is the same function, kept for the later notebooks:
 
 # %% tags=["nbval-check-output"]
 from moda_utils.dataset import template_description
 
-texts = [describe_by_template(row) for row in items.to_dict("records")]
-print("same as moda_utils:", texts == [template_description(row) for row in items.to_dict("records")])
+rows = items.to_dict("records")
+texts = [describe_by_template(row) for row in rows]
+print("same as moda_utils:", texts == [template_description(row) for row in rows])
 print(f"{len(set(texts))} different texts for {len(texts)} items")
+
+# %% [markdown]
+# Does the sentence fit the photo?
 
 # %%
 shown = items.sample(8, random_state=2)
 captions = [template_description(row) for row in shown.to_dict("records")]
-plots.photo_grid([root / name for name in shown.image], captions, profile=profile, columns=4, n=len(items))
+plots.photo_grid([root / name for name in shown.image], captions, profile=profile, n=len(items))
 
 # %% [markdown]
 # Correct, and dull: many items share one sentence, and nothing is said about sleeves, patterns or heels. That is why [notebook 02](02_phi3_vision_captions.ipynb) asks a large model to describe each photo, and why [notebook 03](03_phi3_instruct_refinement.ipynb) corrects its answers. Templates are a good start all the same: they need no GPU, and every word in them can be checked.
@@ -420,7 +453,8 @@ from moda_utils.dataset import load_dataset_dir, write_dataset
 save_catalog(catalog, profile.catalog_path)
 write_dataset(catalog, None, profile.dataset_dir)
 dataset = load_dataset_dir(profile.dataset_dir)
-dataset
+for name, rows in dataset.items():
+    print(f"{name:10} {rows.num_rows:4} rows, {len(rows.column_names)} columns")
 
 # %% [markdown]
 # One row, as training will read it. Two more columns wait for the texts of the next notebooks; `description` is always the best one that exists, and `description_source` says which.
@@ -428,7 +462,8 @@ dataset
 # %%
 example = dataset["train"][0]
 for name, value in example.items():
-    print(f"{name:21} {value if name != 'image' else f'{value.mode} {value.size}'}")
+    shown = f"a picture, {value.mode}, {value.size}" if name == "image" else value
+    print(f"{name:21} {shown}")
 
 # %% [markdown]
 # A dataset without a card is a riddle in a year's time. Ours is written from the data, so it can't be out of date:
@@ -445,23 +480,28 @@ print(card.split("---\n", 2)[2])
 # * **Skip loudly.** Every row is an item or is listed with its reason.
 # * **Split by group.** Identical photos and equal titles stay together, or the test set rewards remembering.
 # * **Say only what can be seen.** Descriptions come from metadata that the photo shows, not from titles full of brands.
-#
+
+# %% [markdown]
 # ## Exercises
 #
-# **1 (easy). A shortcut of your own.** Section 2.4 guessed the gender from one column. Which column is the best one to guess `usage` from? Would that help a model that sees only the photo?
+# **1 (easy). A shortcut of your own.** Section 2.4 guessed the gender from one column. Which column is the best one to guess `usage` from? Would that help a model that sees only the photo? And why is the result for `product_id` worthless?
 
 # %%
 column = "colour"  # try others
-best_guess = items.groupby(column).usage.transform(lambda values: values.mode()[0])
-print(f"usage guessed from {column}: right for {(best_guess == items.usage).mean():.1%}")
+guess = items.groupby(column).usage.transform(lambda usages: usages.mode()[0])
+print(f"usage guessed from {column}: right for {(guess == items.usage).mean():.1%}")
 
 # %% [markdown]
 # **2 (medium). What a square crop costs.** Encoders want squares. One way is to crop the middle, another is to pad with white. For how many items does the crop cut off a part of the *item*? (Hint: look for pixels that aren't nearly white, outside the middle square.)
 
 # %%
-photo = ImageOps.exif_transpose(Image.open(root / items.image.iloc[0])).convert("RGB")
-cropped, padded = ImageOps.fit(photo, (224, 224)), ImageOps.pad(photo, (224, 224), color="white")
-plots.photo_grid([photo, cropped, padded], ["whole", "cropped", "padded"], profile=profile, columns=6, n=1)
+from moda_utils.catalog import open_photo
+
+whole = open_photo(root / items.image.iloc[0])
+square = (224, 224)
+ways = {"whole": whole, "cropped": ImageOps.fit(whole, square)}
+ways["padded"] = ImageOps.pad(whole, square, color="white")
+plots.photo_grid(list(ways.values()), list(ways), profile=profile, columns=6, n=1)
 
 
 # %% [markdown]
@@ -473,8 +513,9 @@ def difference_hash(path: Path) -> int:
         grey = np.asarray(photo.convert("L").resize((9, 8)), dtype=int)  # (8, 9)
     return int("".join("1" if bit else "0" for bit in (grey[:, 1:] > grey[:, :-1]).flat), 2)
 
-hashes = [difference_hash(root / name) for name in items.image.head(100)]
-print(f"{len(set(hashes))} different hashes, {items.image_sha256.head(100).nunique()} different files")
+few = items.head(100)
+hashes = {difference_hash(root / name) for name in few.image}
+print(f"{len(hashes)} different hashes, {few.image_sha256.nunique()} different files")
 
 # %% [markdown]
 # ## Further reading
@@ -483,11 +524,13 @@ print(f"{len(set(hashes))} different hashes, {items.image_sha256.head(100).nuniq
 # * B. Barz and J. Denzler, [Do We Train on Test Data? Purging CIFAR of Near-Duplicates](https://arxiv.org/abs/1902.00423): what section 5.1 looks like in a famous benchmark.
 # * scikit-learn, [StratifiedGroupKFold](https://scikit-learn.org/stable/modules/generated/sklearn.model_selection.StratifiedGroupKFold.html): the same idea for cross-validation.
 # * Hugging Face, [Create an image dataset](https://huggingface.co/docs/datasets/image_dataset): the format of `dataset/`.
-#
+
+# %% [markdown]
 # ## Next
 #
 # [Notebook 02](02_phi3_vision_captions.ipynb) lets a large vision-language model describe the photos. In a hurry? [Notebook 04](04_model_assembly.ipynb) builds our own small model, and the template descriptions are enough to train it.
-#
+
+# %% [markdown]
 # ## Save and stop
 #
 # On Colab, everything under `artifacts/` is lost with the runtime. What this notebook made can be made again in minutes, with the same result, so nothing has to be kept. To keep the catalogue anyway, name a folder of your mounted Drive. Then end the runtime (*Runtime > Disconnect and delete runtime*).
