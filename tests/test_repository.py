@@ -25,7 +25,7 @@ LARGEST_CHECKPOINTS = 20e6  # bytes of all mini models
 
 # Imports run one way; a module may import from its own line and from those above it.
 LEAVES = {"profiles", "storage", "journal", "catalog", "kaggle", "dataset", "attributes", "plots"}
-MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers"}
+MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "runs"}
 STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "course"}
 
 
@@ -180,6 +180,38 @@ def test_imports_run_one_way():
         assert path.stem in allowed, f"{path.name}: say in this test which layer it belongs to"
         beyond = imports_of(path) - allowed[path.stem] - {"mini"}
         assert beyond == set(), f"{path.name} imports {beyond}"
+
+
+def test_what_is_imported_is_required():
+    """Nothing that the notebooks need is there only because something else brings it along."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = {
+        re.split(r"[<>=\s]", line)[0].lower().replace("-", "_")
+        for line in lines
+        if line and not line.startswith("#")
+    }
+    provided = required | {"moda_utils", "pil"} | set(sys.stdlib_module_names)
+    provided |= {"ipython", "google"}  # part of every notebook; part of Colab
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "notebooks" / "py").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            for name in names:
+                assert name.split(".")[0].lower() in provided, f"{path.name} imports {name}"
+
+
+def test_constraints_name_everything_that_is_required():
+    pinned = {
+        line.split("==")[0].lower().replace("-", "_")
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    }
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+            if line and not line.startswith("#"):
+                assert "#" in line, f"{name}: say what {line} is for"
+                assert re.split(r"[<>=\s]", line)[0].lower().replace("-", "_") in pinned
 
 
 def test_importing_the_package_and_its_leaves_loads_no_torch():
