@@ -383,12 +383,21 @@ def test_save_in_the_original_layout(tmp_path):
     )
 
 
-def test_alias_of_the_embeddings_is_skipped(tmp_path):
+def test_public_files_load_without_remote_code_and_extra_packages(tmp_path):
+    """What the public files hold and the tiny ones lack: remote code, flash-attn, an alias."""
     weights = load_file(DATA / "model.safetensors")
     alias = weights["model.embed_tokens.weight"].clone()
     _copy(tmp_path, weights | {"model.vision_embed_tokens.wte.weight": alias})
+    real = real_config("phi_3_vision_128k_instruct")
+    assert real["_attn_implementation"] == "flash_attention_2"
+    fields = json.loads((tmp_path / "config.json").read_text())
+    fields |= {name: real[name] for name in ("_attn_implementation", "auto_map", "_name_or_path")}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
     loaded = Phi3VisionForConditionalGeneration.from_pretrained(tmp_path)
+    assert loaded.config._attn_implementation == "sdpa"
     assert torch.equal(loaded.model.embed_tokens.weight, alias)
+    with torch.no_grad():
+        close(loaded(**inputs("text", [])).logits[0, -1], arrays()["text.logits_last"])
 
 
 def test_missing_and_unexpected_weights(tmp_path):
