@@ -145,6 +145,15 @@ def test_prose_holds_no_result(path):
         assert results == [], cell.source[:200]
 
 
+@every_notebook
+def test_prose_needs_no_formula_engine(path):
+    """The offline pages have none; a formula stands in code or in words."""
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"```.*?```|`[^`]*`", "", cell.source, flags=re.DOTALL)
+            assert not re.search(r"\$[^$\n]+\$", prose), cell.source[:200]
+
+
 def test_a_drifted_twin_is_found(tmp_path):
     """The twin check itself: an edited line, a missing twin and a missing notebook."""
     stored, twins = tmp_path / "notebooks", tmp_path / "notebooks" / "py"

@@ -31,6 +31,8 @@ STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "cour
 
 def tracked(pattern: str = "") -> list[Path]:
     """Files of the repository: tracked ones, and new ones that git does not ignore."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: what belongs to the repository is unknown")
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     paths = [ROOT / name for name in listed.stdout.splitlines()]

@@ -122,7 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FileNotFoundError, ValueError) as error:  # a wrong setting, not a broken course
         print(error, file=sys.stderr)
         return 2
-    return run(paths, profile, environment, options.out.resolve())
+    try:
+        return run(paths, profile, environment, options.out.resolve())
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same command to go on: finished artefacts are found again.")
+        return 130
 
 
 if __name__ == "__main__":

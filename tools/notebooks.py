@@ -194,6 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileNotFoundError as error:  # no such notebook
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nStopped; the notebooks named above are stored.", file=sys.stderr)
+        return 130
 
 
 def _run(options: argparse.Namespace) -> int:

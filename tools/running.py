@@ -102,6 +102,7 @@ def execute(
 
     Raises:
         NotebookFailed: with the failing cell; outputs so far stay in `notebook`.
+        KeyboardInterrupt: Ctrl-C; the kernel has ended.
     """
     current = 0
 
@@ -132,6 +133,11 @@ def execute(
                 peak = f"{memory.peak_bytes / 1e9:.1f} GB"
                 message += f". Was memory short? The notebook had used up to {peak}."
             stream.write(message + "\n")
+        except AssertionError as error:
+            # nbclient answers Ctrl-C by ending the kernel, and then misses it.
+            if client.km is not None:
+                raise
+            raise KeyboardInterrupt from error
     if message:
         raise NotebookFailed(current + 1, notebook.cells[current].source, message, log)
     return Cost(time.monotonic() - begin, memory.peak_bytes)
