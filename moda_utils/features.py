@@ -40,6 +40,10 @@ class Examples:
     descriptions: list[str]
     names: list[str]  # product ids: an error says which item it is about
 
+    def __post_init__(self) -> None:
+        if not len(self.image_embeds) == len(self.descriptions) == len(self.names):
+            raise ValueError("Give as many embeddings as descriptions, and a name for each.")
+
     def __len__(self) -> int:
         return len(self.descriptions)
 

@@ -17,7 +17,7 @@ from transformers import (
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
 
 COLOURS = ("Red", "Blue", "Green", "White", "Black", "Pink")
-THINGS = ("shirt", "shoes", "dress", "shorts")
+THINGS = ("shirt", "casual summer shoes", "dress with a bow", "shorts")  # of several lengths
 PEOPLE = ("men", "women", "boys", "girls")
 DESCRIPTIONS = [f"{c} {t} for {p}" for c in COLOURS for t in THINGS for p in PEOPLE]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -44,7 +44,7 @@ def save_tokenizer(folder: Path) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=340,
+        vocab_size=400,
         special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

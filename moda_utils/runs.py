@@ -1,0 +1,313 @@
+"""The folder of a training run: what was measured, what is kept, where to go on after a kill.
+
+`config.json` says which recipe, data and model the run belongs to, `metrics.jsonl` has a row per
+optimizer step and per validation, `state.pt` has all that is needed to go on (and is gone when the
+run is finished), `epoch-NN.safetensors` the trained weights in float16, and `best/` a whole model:
+that of the epoch with the lowest validation loss.
+"""
+
+import json
+import math
+import os
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import psutil
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
+from moda_utils.storage import atomic_dir, atomic_path, read_json, write_json
+
+
+@dataclass
+class History:
+    """What a run has measured: `rows` of its metrics.jsonl."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def of(self, split: str) -> list[dict[str, Any]]:
+        """The rows of "train" (one per optimizer step) or of "validation" (one per epoch)."""
+        return [row for row in self.rows if row["split"] == split]
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The validation row with the lowest loss: the weights of its epoch are in `best/`."""
+        return min(self.of("validation"), key=lambda row: row["loss"])
+
+
+def load_history(run_dir: Path | str) -> History:
+    """Read a run's metrics.jsonl; no rows if there is none. A half-written last line is left out.
+
+    Raises:
+        ValueError: another line is damaged.
+    """
+    path = Path(run_dir) / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
+    try:
+        return History([json.loads(line) for line in lines[:-1]])  # behind the last \n: nothing
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: delete {path.parent} and train again.") from error
+
+
+def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Projection and language model by name; tied weights once."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def load_weights(model: nn.Module, path: Path | str) -> None:
+    """Copy the weights of a run's .safetensors file into the model, in the model's own format."""
+    with torch.no_grad():
+        for name, weight in load_file(path).items():
+            model.get_parameter(name).copy_(weight)
+
+
+class RunFolder:
+    """Keeps a run's files in step with its model, so that a kill at any moment costs little.
+
+    Attributes:
+        history: the rows so far.
+        epoch: the epoch that is running, from 1.
+        position: optimizer steps of this epoch that are done.
+        step: optimizer steps that are done in all.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: ModaForConditionalGeneration,
+        processor: ModaProcessor,
+        optimizer: Optimizer,
+        schedule: LRScheduler,
+        main: bool = True,
+    ):
+        self.folder, self.model, self.processor = folder, model, processor
+        self.optimizer, self.schedule = optimizer, schedule
+        self.main = main  # of several processes, one writes
+        self.history = History()
+        self.epoch, self.position, self.step = 1, 0, 0
+        self._written = 0  # rows that metrics.jsonl holds
+        self._best: dict[str, Tensor] = {}  # the best epoch's weights, until best/ holds them
+        self._saved = self._started = self._last_step = time.monotonic()
+
+    @property
+    def minutes_unsaved(self) -> float:
+        return (time.monotonic() - self._saved) / 60
+
+    def open(self, passport: dict[str, Any]) -> bool:
+        """Go on from what the folder holds. True: the run is finished, its best weights are loaded.
+
+        Args:
+            passport: recipe, data and model; has to equal that of a run which is there already.
+
+        Raises:
+            ValueError: it doesn't; the message says what differs, and offers another name.
+        """
+        path = self.folder / "config.json"
+        passport = json.loads(json.dumps(passport))  # as it looks when read back
+        found = read_json(path) if path.exists() else None
+        if found and (changes := _changes(found, passport)):
+            raise ValueError(
+                f"The run {self.folder.name!r} was begun with something else: "
+                f"{'; '.join(changes)}. Choose another name, such as {_free_name(self.folder)!r}, "
+                f"or delete the folder {self.folder}."
+            )
+        if found and found["finished"]:
+            self.history = load_history(self.folder)
+            self._load_best()
+            print(f"{self.folder.name} is finished, so it is loaded: {self._summary()}.")
+            return True
+        self._passport = passport
+        if self._resume():
+            print(f"{self.folder.name} goes on in epoch {self.epoch}, after step {self.step}.")
+        elif self.main:
+            write_json(path, passport | {"finished": False})
+            self._write_rows(anew=True)
+            print(self._sizes(passport["recipe"]["snapshot_epochs"]))
+        return False
+
+    def after_step(self, loss: float, gradient_norm: float, tokens: int) -> None:
+        """Note an optimizer step."""
+        now = time.monotonic()
+        self.position += 1
+        self.step += 1
+        self._note(
+            "train",
+            loss,
+            tokens,
+            gradient_norm=gradient_norm,
+            tokens_per_second=tokens / max(now - self._last_step, 1e-9),
+        )
+        self._last_step = now
+
+    def after_epoch(self, loss: float, tokens: int, snapshot: bool) -> None:
+        """Note a validation; keep the weights if they are the best ones so far or asked for."""
+        memory = psutil.Process(os.getpid()).memory_info().rss
+        if self.model.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated()
+        self._note("validation", loss, tokens, memory_gb=memory / 1e9)
+        weights = {name: weight.detach() for name, weight in trained_weights(self.model).items()}
+        weights = {name: weight.half().cpu() for name, weight in weights.items()}
+        if self.history.best["epoch"] == self.epoch:
+            self._best = weights
+        if snapshot and self.main:
+            with atomic_path(self.folder / f"epoch-{self.epoch:02d}.safetensors") as path:
+                save_file(weights, path)
+        self._write_rows()
+        self._print_epoch()
+        self.epoch, self.position = self.epoch + 1, 0
+        self._last_step = time.monotonic()
+
+    def save(self) -> None:
+        """Write all that is needed to go on from here; the state comes last, and whole."""
+        self._write_rows()
+        self._write_best()
+        state = {
+            "epoch": self.epoch,
+            "position": self.position,
+            "step": self.step,
+            "seconds": self._seconds(),
+            "weights": trained_weights(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        if self.main:
+            with atomic_path(self.folder / "state.pt") as path:
+                torch.save(state, path)
+        self._saved = time.monotonic()
+
+    def finish(self) -> None:
+        """Mark the run as finished and give the model its best weights."""
+        self._write_rows()
+        self._write_best()
+        if self.main:
+            write_json(self.folder / "config.json", self._passport | {"finished": True})
+            (self.folder / "state.pt").unlink(missing_ok=True)
+        self._load_best()
+        print(f"Finished: {self._summary()}.")
+
+    def _resume(self) -> bool:
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return False
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, UnpicklingError, EOFError):
+            warnings.warn(f"{path} is damaged: the run begins anew.", stacklevel=4)
+            return False
+        self.epoch, self.position, self.step = (state[k] for k in ("epoch", "position", "step"))
+        with torch.no_grad():
+            for name, weight in state["weights"].items():
+                self.model.get_parameter(name).copy_(weight)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["random"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        # Rows that were written after the state was saved will be measured again.
+        rows = load_history(self.folder).rows
+        self.history = History([row for row in rows if row["step"] <= self.step])
+        self._write_rows(anew=True)
+        self._started = time.monotonic() - state["seconds"]
+        return True
+
+    def _note(self, split: str, loss: float, tokens: int, **more: float) -> None:
+        place = {"step": self.step, "epoch": self.epoch, "split": split}
+        rate = self.optimizer.param_groups[0]["lr"]
+        measured = {"loss": loss, "lr": rate, "tokens": tokens, "seconds": self._seconds()}
+        self.history.rows.append(place | measured | more)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def _write_rows(self, anew: bool = False) -> None:
+        if not self.main:
+            return
+        path = self.folder / "metrics.jsonl"
+        rows = self.history.rows if anew else self.history.rows[self._written :]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        if anew:
+            with atomic_path(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        else:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        self._written = len(self.history.rows)
+
+    def _write_best(self) -> None:
+        if not self._best or not self.main:
+            return
+        names = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        state = {k: v.half().cpu() for k, v in self.model.state_dict().items() if k in names}
+        with atomic_dir(self.folder / "best") as folder:
+            self.model.save_pretrained(folder, state_dict=state | self._best)
+            self.processor.save_pretrained(folder)
+        self._best = {}
+
+    def _load_best(self) -> None:
+        path = self.folder / "best" / "model.safetensors"
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: delete {self.folder} and train again.")
+        load_weights(self.model, path)
+
+    def _print_epoch(self) -> None:
+        rows = [row for row in self.history.of("train") if row["epoch"] == self.epoch]
+        tokens = sum(row["tokens"] for row in rows)
+        loss = sum(row["loss"] * row["tokens"] for row in rows) / tokens
+        last = self.history.rows[-1]
+        mark = "  best so far" if self.history.best is last else ""
+        if self.main:
+            print(
+                f"epoch {self.epoch:3}  training {loss:.3f}  validation {last['loss']:.3f}  "
+                f"learning rate {last['lr']:.1e}  {last['seconds']:5.1f} s{mark}"
+            )
+
+    def _summary(self) -> str:
+        last, best = self.history.of("validation")[-1], self.history.best
+        return (
+            f"{last['epoch']} epochs in {last['seconds']:.0f} s, "
+            f"lowest validation loss {best['loss']:.3f} in epoch {best['epoch']}"
+        )
+
+    def _sizes(self, snapshots: list[int]) -> str:
+        trained = sum(weight.numel() for weight in trained_weights(self.model).values()) / 1e6
+        every = sum(weight.numel() for weight in self.model.parameters()) / 1e6
+        return (
+            f"{trained:.1f} M weights are trained, {every - trained:.1f} M frozen. On disk: "
+            f"{2 * every:.0f} MB for best/, {len(snapshots)} x {2 * trained:.0f} MB for snapshots, "
+            f"up to {12 * trained:.0f} MB to go on after a kill."
+        )
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two passports, in words."""
+    changes = []
+    for part, fields in new.items():
+        for name, value in fields.items():
+            before = old.get(part, {}).get(name)
+            if isinstance(value, float) and isinstance(before, float):
+                # Embeddings computed on another machine differ in their last digits.
+                same = math.isclose(value, before, rel_tol=1e-3)
+            else:
+                same = value == before
+            if not same and name != "save_minutes":
+                changes.append(f"{part} {name}: {before} then, {value} now")
+    return changes
+
+
+def _free_name(folder: Path) -> str:
+    number = 2
+    while (folder.parent / f"{folder.name}-{number}").exists():
+        number += 1
+    return f"{folder.name}-{number}"
