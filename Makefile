@@ -43,6 +43,7 @@ test: setup lint ## lint, unit tests, twins, every notebook as a test
 
 lint: setup ## ruff
 	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m ruff format --check --quiet .
 
 test-full: setup ## the slow tests; with real photos where they are
 	@test -d $(REAL) || echo "No folder $(REAL): the real-photo run is skipped."

@@ -30,12 +30,15 @@ COURSE = ROOT / "build" / "course" / "course.json"
 def collect() -> list[Path]:
     """Copy this machine's figures into benchmarks/results/; returns the written files."""
     profile = get_profile()
-    device = _device()
+    # The folder's name tells an own catalogue (MODA_DATA_DIR) from the profile's usual photos.
+    prefix = f"{profile.home.name}-{_device()}"
     written = []
-    if COURSE.exists() and (course := read_json(COURSE))["profile"] == profile.name:
-        written.append(_store(f"{profile.name}-{device}-course", course))
+    if COURSE.exists():
+        course = read_json(COURSE)
+        if (course["profile"], course["data"]) == (profile.name, profile.data_label):
+            written.append(_store(f"{prefix}-course", course))
     for path in sorted((profile.home / "evaluation").glob("*.json")):
-        written.append(_store(f"{profile.name}-{device}-evaluation-{path.stem}", read_json(path)))
+        written.append(_store(f"{prefix}-evaluation-{path.stem}", read_json(path)))
     return written
 
 
@@ -115,9 +118,10 @@ def results_tables() -> str:
 
 def _evaluation_table(name: str) -> str:
     figures = read_json(RESULTS / f"{name}.json")
+    what = name.split("-evaluation-")[1]
     title = (
-        f"**{_models(figures['profile'])}, {figures['data']} photos, {figures['n']} test items** "
-        f"(0 to 10, with 95 % intervals; [figures]({_link(name)}))"
+        f"**{_models(figures['profile'])}, {figures['data']} photos, {figures['n']} items** "
+        f"({what}; 0 to 10, with 95 % intervals; [figures]({_link(name)}))"
     )
     head = "| | " + " | ".join(name.replace("_", " ") for name in CRITERIA) + " |"
     rows = [head, "|---|" + "---|" * len(CRITERIA)]
