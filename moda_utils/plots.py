@@ -73,7 +73,10 @@ def stamp(made: Figure, profile: Profile, n: int | None = None, note: str = "") 
     """Write profile, kind of photos and number of items below a figure: no number travels alone."""
     parts = [f"profile {profile.name}", f"{profile.data_label} photos"]
     parts += [f"n = {n:,}"] if n is not None else []
-    made.supxlabel("  ·  ".join([*parts, note] if note else parts), x=0.99, ha="right", fontsize=8)
+    text = "  ·  ".join([*parts, note] if note else parts)
+    # A layout engine makes room for a label; a figure without one has left room at the bottom.
+    place = {} if made.get_layout_engine() else {"y": 0.06 / made.get_figheight(), "va": "bottom"}
+    made.supxlabel(text, x=0.99, ha="right", fontsize=8, **place)
 
 
 def photo_grid(
@@ -102,25 +105,27 @@ def photo_grid(
             raise ValueError(f"{len(photos)} photos but {len(values)} {name}: give one per photo.")
     if not photos:
         raise ValueError("There is no photo to show: the selection before this call is empty.")
-    width = 7.0 / columns
-    texts = [_wrapped(text, int(width * 14.5)) for text in captions or [""] * len(photos)]
-    lines = max(text.count("\n") + 1 for text in texts)
-    rows = math.ceil(len(photos) / columns)
-    height = rows * (width * 1.28 + lines * 0.155) + 0.3 + (0.3 if title else 0)
-    made, axes = figure(rows, columns, height=height)
-    for index, axis in enumerate(axes.flat):
+    cell = 7.0 / columns  # inches; a photo leaves a margin of 0.05 on each side
+    pictures = [_picture(photo, pixels=int(cell * 130)) for photo in photos]
+    texts = [_wrapped(text, int(cell * 14.5)) for text in captions or [""] * len(photos)]
+    tall = min(max(picture.height / picture.width for picture in pictures), 1.5) * (cell - 0.1)
+    caption = 0.14 * max(text.count("\n") + 1 for text in texts) + 0.12 if any(texts) else 0.1
+    rows, head = math.ceil(len(photos) / columns), 0.35 if title else 0.05
+    height = head + rows * (tall + caption) + 0.25
+    made = CourseFigure(figsize=(7.0, height))
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        bottom = height - head - row * (tall + caption) - tall
+        place = (column * cell + 0.05, bottom, cell - 0.1, tall)
+        axis = made.add_axes((place[0] / 7, place[1] / height, place[2] / 7, place[3] / height))
+        axis.imshow(picture)
         axis.axis("off")
-        if index >= len(photos):
-            continue
-        axis.imshow(_picture(photos[index], pixels=int(width * 130)))
-        # Text goes below the photo, anchored to its lower edge: captions of a row start level.
-        axis.set_title(
-            texts[index], y=-0.04, va="top", loc="center", fontsize=8, fontweight="normal"
-        )
+        middle = (place[0] + place[2] / 2) / 7
+        made.text(middle, (bottom - 0.06) / height, texts[index], ha="center", va="top", size=8)
         if marks is not None and marks[index] is not None:
             _frame(axis, right=bool(marks[index]))
     if title:
-        made.suptitle(title, fontsize=11, fontweight="bold")
+        made.text(0.01, 1 - 0.17 / height, title, va="center", size=11, weight="bold")
     stamp(made, profile, len(photos) if n is None else n)
     return made
 

@@ -30,6 +30,15 @@ def boxes_inside(figure: Figure) -> bool:
     return box.x0 > -0.02 and box.y0 > -0.02 and box.x1 < width + 0.02 and box.y1 < height + 0.02
 
 
+def stamp_is_free(figure: Figure) -> bool:
+    """Does the stamp stand clear of every axis with its labels, and of every other text?"""
+    FigureCanvasAgg(figure).draw()
+    *others, mark = [text for text in figure.texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in others]
+    boxes += [axis.get_tightbbox() for axis in figure.axes]
+    return not any(mark.get_window_extent().overlaps(box) for box in boxes)
+
+
 def photo(colour="white", size=(168, 224)):
     return Image.new("RGB", size, colour)
 
@@ -49,6 +58,7 @@ def test_every_figure_is_stamped_with_profile_photos_and_number(profile):
         stamp = texts(figure)[-1]
         assert stamp.startswith("profile mini") and "drawn photos" in stamp and "n = 3" in stamp
         assert boxes_inside(figure)
+        assert stamp_is_free(figure)
         assert figure._repr_png_().startswith(b"\x89PNG")
 
 
@@ -69,6 +79,7 @@ def test_photo_grid_takes_paths_modes_and_sizes(tmp_path, profile):
         len(shown) == 3 and max(shape[1] for shape in shown) < 600
     )  # no full-size photo in an output
     assert boxes_inside(figure)
+    assert stamp_is_free(figure)
 
 
 def test_photo_grid_marks_right_and_wrong_by_sign_not_only_colour(profile):

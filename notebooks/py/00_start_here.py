@@ -1,0 +1,348 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,cellView,-all
+#     notebook_metadata_filter: kernelspec,accelerator,colab,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/00_start_here.ipynb)
+#
+# # 0. Start here
+#
+# **Train a model that looks at a photo and says what it sees, in about a minute, and find out afterwards what you did.** Core notebook.
+#
+# | | |
+# |---|---|
+# | **You will** | train a small vision-language model, watch it describe photos it has never seen, learn what its parts do, how large its famous relatives are, and what fits on which machine |
+# | **You need** | Python and one classifier that you have trained before; no GPU, no account |
+# | **Time and cost** | laptop, `mini`: about two minutes, nothing to download · T4 or A100, `full`: a few minutes, 1.3 GB to download (calculated) · CPU, `full`: a quarter of an hour (calculated) |
+
+# %% [markdown]
+# **Contents**
+#
+# 1. Train a vision-language model in one minute
+# 2. What you just did
+# 3. What vision-language models are
+# 4. What fits where
+# 5. The course
+#
+# Run the next cell first. It prints what it found: which models and photos are used here (the *profile*), the device, and where results will lie.
+
+# %% cellView="form" tags=["setup"]
+# @title Setup: run me first { display-mode: "form" }
+PROFILE = "auto"  # @param ["auto", "mini", "full"]
+import os, subprocess, sys
+from pathlib import Path
+REPOSITORY = "https://github.com/OWNER/REPO"
+roots = [p for p in (Path.cwd(), *Path.cwd().parents) if (p / "moda_utils").is_dir()]
+if not roots:
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "moda-course"], check=True)
+    os.chdir("moda-course/notebooks"); roots = [Path.cwd().parent]
+sys.path.insert(0, str(roots[0]))
+from moda_utils import setup
+profile = setup("00", PROFILE)
+
+# %% [markdown]
+# ## 1. Train a vision-language model in one minute
+#
+# No theory yet. Each step below is one short cell; later notebooks take them apart one by one.
+#
+# ### 1.1 Photos
+#
+# A catalogue of fashion items: photos, and for each one its colour, product type, the people it is made for, and its use. A few hundred items are for training. All others are for looking at how well it went.
+
+# %% tags=["nbval-check-output"]
+from moda_utils.catalog import load_photos, read_catalog
+
+catalog = read_catalog(load_photos(profile))
+items = catalog.frame
+training = items[items.split == "train"].sample(frac=1, random_state=0).head(480)
+checking, unseen = items[items.split == "validation"], items[items.split == "test"]
+print(f"{len(training)} items to learn from, {len(checking)} to check on the way, {len(unseen)} unseen")
+
+# %%
+from moda_utils import plots
+
+def photos(rows):
+    return [catalog.root / name for name in rows.image]
+
+plots.photo_grid(photos(training.head(6)), profile=profile, columns=6, n=len(items))
+
+# %% [markdown]
+# ### 1.2 Sentences
+#
+# For every photo the model needs a sentence to learn from. The simplest comes straight from the catalogue:
+
+# %% tags=["nbval-check-output"]
+from moda_utils.dataset import template_description
+
+def sentences(rows):
+    return [template_description(row) for row in rows.to_dict("records")]
+
+for sentence in sentences(training.head(6)):
+    print(sentence)
+
+# %% [markdown]
+# ### 1.3 A model of three parts
+#
+# An image encoder that somebody has trained before, a language model that somebody has trained before, and between them a small network, the *projection*, that nobody has trained yet.
+
+# %%
+from moda_utils.training import start_model
+
+model, processor = start_model(profile)
+model.eval()
+for name, part in model.named_children():
+    print(f"{name:15} {sum(weight.numel() for weight in part.parameters()):>11,} parameters")
+
+# %% [markdown]
+# The encoder turns each photo into one list of numbers, an *embedding*. It will not change during training, so each photo is encoded once.
+
+# %%
+from moda_utils.device import best_device
+from moda_utils.features import embed_photos
+
+model.to(best_device())
+
+def see(rows):
+    return embed_photos(model, processor.image_processor, photos(rows), rows.image_sha256,
+                        profile.features_dir)
+
+print(see(training.head(1)).shape)
+
+# %% [markdown]
+# ### 1.4 Before training
+#
+# Three photos that the model will never be trained on. What does it say about them now?
+
+# %%
+three = unseen.drop_duplicates("product_type").head(3)
+
+def say(rows):
+    ids = model.generate(image_embeds=see(rows).to(model.device))
+    return [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
+
+before = say(three)
+plots.photo_grid(photos(three), before, profile=profile, columns=3)
+
+# %% [markdown]
+# The language model can write, or at least babble, but it can't see: the untrained projection hands it noise. Whatever stands there has nothing to do with the photos.
+#
+# ### 1.5 Train
+#
+# Training means: show the photo, let the model guess the sentence word by word, and change the projection and the language model a little wherever it was surprised. The number to watch is the *loss*, the average surprise per word piece. It should fall.
+
+# %%
+import tempfile
+
+from moda_utils.features import Examples
+from moda_utils.training import recipe, start_model, train
+
+def examples(rows):
+    return Examples(see(rows), sentences(rows), list(rows.product_id))
+
+model, processor = start_model(profile)  # anew, so that this cell can be run again
+model.to(best_device())
+config = recipe(profile, epochs=12, accumulation=1, snapshot_epochs=())
+with tempfile.TemporaryDirectory() as folder:
+    history = train(model, processor, examples(training), examples(checking), config, folder)
+plots.loss_curves(history, profile=profile, n=len(training))
+
+# %% [markdown]
+# ### 1.6 After training
+#
+# The same three photos, the same model, a minute older.
+
+# %%
+model.eval()
+after = say(three)
+captions = [f"before: {old[:60]}\n\nafter: {new}" for old, new in zip(before, after)]
+plots.photo_grid(photos(three), captions, profile=profile, columns=3)
+
+# %% [markdown]
+# Three photos prove nothing. Let it describe all unseen ones and count: in how many is the colour right, the product type, the gender, the use?
+
+# %%
+from moda_utils.evaluation import grade
+
+grades = grade(say(unseen), unseen)
+for name in ("colour", "category", "gender", "style"):
+    print(f"{name:10} right for {(grades[name] == 10).sum():3} of {len(unseen)} photos it has never seen")
+
+# %% [markdown]
+# Is that good? It depends on how far one gets without looking, on how many photos that is, and on which mistakes are left. [Notebook 06](06_evaluation.ipynb) answers all three. First, what was it that you trained?
+#
+# ## 2. What you just did
+#
+# The figure shows the model at its real size; the setup cell chose how large its parts are here.
+
+# %% cellView="form"
+# @title Figure: the parts of MODA { display-mode: "form" }
+from IPython.display import Image, display
+from moda_utils.profiles import ROOT
+display(Image(filename=str(ROOT / "images" / "04.png"), width=760))
+
+# %% [markdown]
+# * The **image encoder** is FashionCLIP, or in mini a small relative of it. It has learnt which photos and texts belong together, so its embedding of a photo is rich in what words can say. It stays *frozen*.
+# * The **projection** turns the embedding into one vector of the size of the language model's word vectors. To the language model the photo looks like a strange word.
+# * The **language model** is OPT, or in mini a small relative of it. It reads that word and goes on writing, one piece of a word after another, until it writes the sign for the end.
+#
+# This is **MODA**, the Multimodal Object Description Assistant. Only part of it was changed by training:
+
+# %% tags=["nbval-check-output"]
+trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+every = sum(weight.numel() for weight in model.parameters())
+print(f"{trained:,} of {every:,} parameters were trained")
+
+# %% [markdown]
+# Why is so little needed? Because both halves knew their trade. The encoder could already tell a sandal from a shoe, and the language model could already put words in order. What was missing was a translation between them.
+#
+# ## 3. What vision-language models are
+#
+# A **vision-language model** (VLM) takes in pictures and text and puts out text. Many of the well-known ones are built like yours: a vision encoder and a language model that exist already, and a *connector* that is trained to join them.
+#
+# | Model | Vision encoder | Connector | Language model | Parameters |
+# |---|---|---|---|---|
+# | LLaVA | CLIP | linear layer (later two layers) | Vicuna | 7 or 13 billion |
+# | PaLI | large Vision Transformer | linear layer | mT5 | 3, 15 or 17 billion |
+# | PaliGemma | SigLIP | linear layer | Gemma | 3 billion |
+# | MiniGPT-4 | ViT with a Q-Former | linear layer | Vicuna | 7 or 13 billion |
+# | **MODA** | FashionCLIP | two layers with GELU | OPT-125M | 0.28 billion |
+#
+# The large ones answer questions, read documents and follow instructions. MODA does one thing: it describes fashion items. That is why it may be small, and why you can train all of it yourself and understand every step.
+#
+# Where do its sentences come from? In section 1 from the catalogue's columns. Later from a large VLM, Phi-3 Vision, which describes each photo in its own words, after which a language model, Phi-3 Instruct, removes what a small model can't learn. A small model that learns from a large one's answers is called *distilled*.
+#
+# ## 4. What fits where
+#
+# A parameter takes 4 bytes in float32, 2 in bfloat16 and 1 in int8. So the memory for a model's weights is a multiplication. (Running it takes some more; training takes about four times the float32 size, for gradients and the optimizer's two averages.)
+
+# %% tags=["nbval-check-output"]
+billions = {"MODA": 0.28, "PaliGemma 3B": 3, "LLaVA 7B": 7, "LLaVA 13B": 13, "PaLI 17B": 17}
+machines = {"laptop, 8 GB": 8, "T4, 15 GB": 15, "A100, 40 GB": 40, "A100, 80 GB": 80}
+print(f"{'GB for weights':15}float32  bfloat16  int8   runs in bfloat16 on")
+for name, size in billions.items():
+    holds = next((machine for machine, gb in machines.items() if gb > 1.2 * 2 * size), "several GPUs")
+    print(f"{name:15}{4 * size:7.1f}{2 * size:10.1f}{size:6.1f}   {holds}")
+
+# %% [markdown]
+# The same as a picture, for running (bfloat16) and for training (float32 with AdamW). Mind the logarithmic axis: each grid line is ten times the one before.
+
+# %%
+figure, axes = plots.figure(height=3.0)
+axis, rows = axes[0, 0], range(len(billions))
+axis.barh([row - 0.2 for row in rows], [2 * b for b in billions.values()], 0.38, label="to run")
+axis.barh([row + 0.2 for row in rows], [16 * b for b in billions.values()], 0.38, label="to train")
+for machine, gb in machines.items():
+    axis.axvline(gb, color=plots.GREY, linestyle="--", linewidth=1)
+    axis.text(gb, -0.75, machine.split(",")[1], ha="center", fontsize=8)
+axis.set(xscale="log", xlabel="GB, weights and training state", yticks=rows, ylim=(4.6, -0.6))
+axis.set_yticklabels(billions)
+axis.xaxis.set_major_formatter("{x:g}")
+axis.grid(axis="y", visible=False)
+axis.legend(loc="upper right")
+plots.stamp(figure, profile, note="calculated, dashed: memory of machines")
+figure
+
+# %% [markdown]
+# A large model can be trained on less by freezing most of it, as we froze the encoder. But a model for one narrow task may simply be small. How well a small one does is a question for measurements, and measuring is what most of this course is about.
+#
+# ## 5. The course
+#
+# | Notebook | You make |
+# |---|---|
+# | **0. Start here** | a first model |
+# | [**1. Dataset**](01_dataset.ipynb) | a checked catalogue, split without leaks, and a first text for each photo |
+# | [**2. Captions**](02_phi3_vision_captions.ipynb) | descriptions by Phi-3 Vision, and proof that it reads what is printed on shirts |
+# | **3. Refinement** | descriptions corrected by Phi-3 Instruct with the catalogue's columns |
+# | [**4. Assembly**](04_model_assembly.ipynb) | MODA from its parts, every parameter counted |
+# | [**5. Training**](05_training.ipynb) | the trained model, loss curves, a run that survives a disconnect |
+# | [**6. Evaluation**](06_evaluation.ipynb) | scores on five criteria with intervals, beside floors and ceilings |
+#
+# Notebooks 2 and 3 may be left out: the catalogue's own sentences are enough to go on with.
+#
+# ### 5.1 Two profiles
+#
+# All notebooks run in two sizes, with the same cells. **mini** runs on any computer without a network: drawn photos, and small models that come with the course. **full** uses real photos, FashionCLIP, OPT-125M and Phi-3. The setup cell chooses and says why; to choose yourself, use its form, or set `MODA_PROFILE` before you start Jupyter. A number from mini says something about the method, never about MODA.
+#
+# ### 5.2 If something goes wrong
+#
+# * Killed? Run the cell again. Long steps go on where they stopped.
+# * Something is missing? The setup cell names the notebook that makes it, and `catch_up` makes it for you:
+
+# %%
+from moda_utils import catch_up
+
+catch_up("00")
+
+# %% [markdown]
+# * Your own photos? Point the environment variable `MODA_DATA_DIR` at a folder laid out like the catalogue of notebook 1.
+
+# %% [markdown]
+# ## What we learned
+#
+# * A vision-language model can be **assembled**: encoder, connector, language model.
+# * Most of it need not be trained. The **projection** learns to make a photo look like a word.
+# * Before training it writes without seeing; afterwards its words follow the photo.
+# * Memory is **parameters times bytes**; training multiplies it.
+# * A few nice examples prove nothing: count, on photos that were never trained on.
+
+# %% [markdown]
+# ## Exercises
+#
+# **1 (easy). Look at its mistakes.** The table `grades` holds a reason for every fault. Show six unseen photos that were described wrongly. Would you have known better?
+
+# %%
+wrong = grades[grades.overall < 10].index[:6]
+for index in wrong:
+    print(unseen.product_type[index], "|", grades.reason[index])
+
+# %% [markdown]
+# **2 (medium). How much does it have to see?** Train on 30, 120 and 480 items with the same number of *steps* (not epochs). Which of colour, type, gender and use is learnt first? Guess before you try.
+
+# %%
+for count in (30, 120, 480):
+    few = training.head(count)
+    batches = -(-len(few) // config.batch_size)
+    print(f"{len(few):3} items: {batches:2} batches per epoch, so {180 // batches:3} epochs make 180 steps")
+
+# %% [markdown]
+# **3 (hard). Is it really looking?** Give each photo the embedding of another one, and describe that. What happens to the count of right answers, and why isn't it zero? (Hint: think of how often two items have the same use.)
+
+# %%
+turned = see(unseen).roll(1, dims=0)
+ids = model.generate(image_embeds=turned[:3].to(model.device))
+print(processor.batch_decode(ids, skip_special_tokens=True))
+
+# %% [markdown]
+# ## Further reading
+#
+# * F. Bordes and others, [An Introduction to Vision-Language Modeling](https://arxiv.org/abs/2405.17247): the whole field in one readable text.
+# * H. Liu and others, [Visual Instruction Tuning](https://arxiv.org/abs/2304.08485): LLaVA, the best-known model of this construction.
+# * R. Mokady and others, [ClipCap](https://arxiv.org/abs/2111.09734): CLIP, a small connector and GPT-2; MODA's closest relative.
+# * P. Chia and others, [Contrastive language and vision learning of general fashion concepts](https://doi.org/10.1038/s41598-022-23052-9): FashionCLIP.
+
+# %% [markdown]
+# ## Next
+#
+# [Notebook 1](01_dataset.ipynb) looks closely at the photos, and finds what would have spoilt the result.
+
+# %% [markdown]
+# ## Save and stop
+#
+# This notebook leaves nothing that later ones need. On Colab, end the runtime when you stop (*Runtime > Disconnect and delete runtime*): it may cost credits while it idles.
+
+# %% cellView="form"
+# @title Copy the small artefacts to a folder { display-mode: "form" }
+KEEP_IN = ""  # @param {type:"string"}
+from moda_utils.course import keep
+keep(profile, KEEP_IN)
