@@ -74,7 +74,18 @@ def fresh_items(
 def training_items(
     n: int, seed: int = 0, printed: bool | None = None, balanced: bool = True
 ) -> Iterator[tuple[Item, Image.Image]]:
-    """Items and photos for training the mini models; `seed` must stay below 1,000."""
+    """Items and photos for training the mini models; the parameters are those of `fresh_items`.
+
+    Args:
+        balanced: all types, colours, genders and usages equally often.
+
+    Raises:
+        ValueError: `seed` is 1,000 or more, where the photos for measuring begin.
+    """
+    if not 0 <= seed < 1000:
+        raise ValueError(
+            f"Training seeds stay below 1,000, not {seed}: higher ones are for measuring."
+        )
     rng = random.Random(f"train/{seed}/{printed}/{balanced}")
     for index in range(n):
         item = sample_item(rng, printed=printed, balanced=balanced)
