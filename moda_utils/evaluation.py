@@ -259,7 +259,10 @@ def _interval(values: Any, weights: np.ndarray) -> dict[str, float | int | None]
 
 
 def _macro_interval(values: pd.Series, classes: pd.Series, weights: np.ndarray) -> dict[str, Any]:
-    """Mean of the classes' means: rare classes count as much as frequent ones."""
+    """Mean of the classes' means: rare classes count as much as frequent ones.
+
+    A class that a resample missed keeps its mean there; left out, it would shift the interval.
+    """
     values = values.to_numpy()
     means = [
         _means(values[at], weights[:, at])
@@ -270,20 +273,14 @@ def _macro_interval(values: pd.Series, classes: pd.Series, weights: np.ndarray) 
     if not means:
         return {**_summary(np.empty(0)), "classes": 0}
     table = np.stack(means)  # (classes, 1 + R); NaN where a resample drew none of a class
-    present = ~np.isnan(table)
-    return {
-        **_summary(_ratio(np.where(present, table, 0).sum(axis=0), present.sum(axis=0))),
-        "classes": len(means),
-    }
+    table = np.where(np.isnan(table), table[:, :1], table)
+    return {**_summary(table.mean(axis=0)), "classes": len(means)}
 
 
 def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted mean of values (N,) in every resample: (1 + R,); NaN where nothing was drawn."""
-    return _ratio(weights @ values, weights.sum(axis=1))
-
-
-def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    counts = weights.sum(axis=1)
+    return np.divide(weights @ values, counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
 def _summary(means: np.ndarray) -> dict[str, float | None]:

@@ -205,6 +205,7 @@ def bars_with_intervals(
     profile: Profile,
     n: int,
     ceilings: Iterable[str] = (),
+    highlight: str = "moda",
     limit: float = 10.0,
     columns: int = 2,
 ) -> CourseFigure:
@@ -213,6 +214,7 @@ def bars_with_intervals(
     Args:
         scores: {system: {criterion: {"value", "low", "high"}}}; a system may lack a criterion.
         ceilings: systems that see the metadata: hatched, since they are bounds and not rivals.
+        highlight: the system that the figure is about.
         limit: right end of every axis.
     """
     systems, ceilings = list(scores), set(ceilings)
@@ -226,7 +228,8 @@ def bars_with_intervals(
     for axis, criterion in zip(axes.flat, criteria, strict=False):
         for place, system in enumerate(systems):
             if criterion in scores[system]:
-                _bar(axis, place, scores[system][criterion], PALETTE[place % len(PALETTE)], limit)
+                colour = VERMILION if system == highlight else GREEN if system in ceilings else SKY
+                _bar(axis, place, scores[system][criterion], colour, limit)
                 axis.patches[-1].set_hatch("////" if system in ceilings else "")
         axis.set_title(criterion.replace("_", " "))
         axis.set(

@@ -142,6 +142,7 @@ def test_macro_average_lets_rare_classes_count_as_much():
     assert colour["value"] == pytest.approx(9.0)
     assert colour["macro"]["value"] == pytest.approx(5.0)
     assert colour["macro"]["classes"] == 2
+    assert colour["macro"]["low"] <= 5.0 <= colour["macro"]["high"]
 
 
 def test_counts_of_texts():
