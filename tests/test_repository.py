@@ -13,6 +13,7 @@ import links
 import results
 from moda_utils.captioning import PROMPT_I
 from moda_utils.profiles import ROOT
+from moda_utils.storage import write_json
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md"]
@@ -246,7 +247,7 @@ def test_readme_states_no_result_outside_the_filled_tables():
     text = README.read_text(encoding="utf-8")
     prose = re.sub(r"<!-- (\w+):begin -->.*?<!-- \1:end -->", "", text, flags=re.DOTALL)
     prose = prose.split("## References")[0]
-    assert re.findall(r"\d+(?:\.\d+)?\s?%", prose) == []
+    assert set(re.findall(r"\d+(?:\.\d+)?\s?%", prose)) <= {"95 %"}  # of the intervals
 
 
 def test_no_machine_paths_and_no_secrets():
@@ -271,3 +272,44 @@ def test_no_photo_of_the_real_set_is_tracked():
     suspects = [path for path in tracked() if path.stat().st_size in sizes]
     real = {path.read_bytes() for path in sample.rglob("*.jpg")} if suspects else set()
     assert [path for path in suspects if path.read_bytes() in real] == []
+
+
+def test_results_are_rendered_as_stored(tmp_path, monkeypatch):
+    """Each stored measurement becomes a table; an absent one is said to be absent."""
+    figure = {"value": 9.876, "low": 9.0, "high": 10.0}
+    system = {"criteria": dict.fromkeys(results.CRITERIA, figure), "sees_metadata": False}
+    moda = {**system, "eos_rate": {"value": 1.0, "low": 1.0, "high": 1.0}}
+    stored = {
+        "mini-cpu-descriptions-fresh": {
+            "profile": "mini",
+            "data": "fresh drawn items",
+            "n": 1000,
+            "trained_on": "960 drawn items",
+            "systems": {"moda": moda, "majority": system},
+        },
+        "mini-cpu-evaluation-moda": {
+            "profile": "mini",
+            "data": "drawn",
+            "n": 120,
+            "systems": {
+                "moda": moda,
+                "template": {**system, "sees_metadata": True},
+                "teacher": {"missing": "no captions"},
+            },
+        },
+    }
+    folder = tmp_path / "benchmarks" / "results"
+    for name, content in stored.items():
+        write_json(folder / f"{name}.json", content)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", folder)
+    text = results.results_tables()
+    assert "1,000 fresh drawn items, trained on 960 drawn items" in text
+    assert "| moda | 9.9 [9.0, 10.0] |" in text
+    assert "| 100% |" in text
+    assert "template (sees the catalogue row)" in text
+    assert "teacher" not in text
+    assert "FashionCLIP and OPT-125M, real photos**: not yet run" in text
+    assert "not yet measured" not in text
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "empty")
+    assert "not yet measured" in results.results_tables()

@@ -103,45 +103,59 @@ CRITERIA = ("colour", "style", "category", "gender", "factual_consistency", "ove
 
 
 def results_tables() -> str:
-    """Scores of every stored evaluation; says so where there is none."""
-    names = sorted(path.stem for path in RESULTS.glob("*-evaluation-*.json"))
-    parts = [_evaluation_table(name) for name in names]
+    """Scores of every stored measurement of descriptions; says so where there is none."""
+    names = [
+        path.stem
+        for kind in ("descriptions", "evaluation")
+        for path in sorted(RESULTS.glob(f"*-{kind}-*.json"))
+    ]
+    parts = [_scores_table(name) for name in names]
     if not any(name.startswith("mini-") for name in names):
         parts.append("Small models, drawn photos: not yet measured.\n")
     if not any(name.startswith("full-") for name in names):
         parts.append(
-            "FashionCLIP and OPT-125M, real photos: not yet run. "
+            "**FashionCLIP and OPT-125M, real photos**: not yet run. "
             "`make results PROFILE=full` after such a run adds the table.\n"
         )
     return "\n".join(parts)
 
 
-def _evaluation_table(name: str) -> str:
+def _scores_table(name: str) -> str:
     figures = read_json(RESULTS / f"{name}.json")
-    what = name.split("-evaluation-")[1]
-    title = (
-        f"**{_models(figures['profile'])}, {figures['data']} photos, {figures['n']} items** "
-        f"({what}; 0 to 10, with 95 % intervals; [figures]({_link(name)}))"
-    )
-    head = "| | " + " | ".join(name.replace("_", " ") for name in CRITERIA) + " |"
-    rows = [head, "|---|" + "---|" * len(CRITERIA)]
+    models = "Small models" if figures["profile"] == "mini" else "FashionCLIP and OPT-125M"
+    title = f"**{models}, {_items(figures)}** ([figures]({_link(name)}))"
+    columns = [criterion.replace("_", " ") for criterion in CRITERIA]
+    rows = [f"| | {' | '.join(columns)} | ends by itself |", "|---|" + "---|" * (len(columns) + 1)]
     for system, scores in figures["systems"].items():
         if "missing" in scores:
             continue
-        label = f"{system} (sees the catalogue row)" if scores["sees_metadata"] else system
+        label = f"{system} (sees the catalogue row)" if scores.get("sees_metadata") else system
         cells = [_cell(scores["criteria"][criterion]) for criterion in CRITERIA]
-        rows.append(f"| {label} | " + " | ".join(cells) + " |")
+        rows.append(f"| {label} | {' | '.join(cells)} | {_ended(scores.get('eos_rate'))} |")
     return title + "\n\n" + "\n".join(rows) + "\n"
+
+
+def _items(figures: dict) -> str:
+    """What was described, in words."""
+    if "seeds" in figures:  # several splits of one catalogue
+        sizes = figures["test_items"]
+        return (
+            f"{figures['data']} of {figures['items']} items, means over {len(figures['seeds'])} "
+            f"splits with {min(sizes)} to {max(sizes)} test items"
+        )
+    if "trained_on" in figures:
+        return f"{figures['n']:,} {figures['data']}, trained on {figures['trained_on']}"
+    return f"{figures['data']} photos, {figures['n']} items of the test split"
+
+
+def _ended(rate: dict | None) -> str:
+    return "-" if rate is None else f"{rate['value']:.1%}".replace(".0%", "%")
 
 
 def _cell(figure: dict) -> str:
     if figure["value"] is None:
         return "-"
     return f"{figure['value']:.1f} [{figure['low']:.1f}, {figure['high']:.1f}]"
-
-
-def _models(profile: str) -> str:
-    return "Small models" if profile == "mini" else "FashionCLIP and OPT-125M"
 
 
 def _stored(name: str) -> dict | None:
