@@ -158,7 +158,7 @@ class ModaForConditionalGeneration(hf.PreTrainedModel, hf.GenerationMixin):
         start = torch.tensor([[self.config.end_token_id]], device=self.device)
         prefix = self._join(pixel_values, image_embeds, start)  # (B, 2, 768): [image][</s>]
         mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
-        kwargs.setdefault("generation_config", self.generation_config)
+        self.language_model.generation_config = self.generation_config  # one place to set it
         return self.language_model.generate(inputs_embeds=prefix, attention_mask=mask, **kwargs)
 
 
