@@ -14,7 +14,7 @@ from . import measure, train_clip, train_opt
 
 TRAINERS: dict[str, tuple[Callable[..., dict], float]] = {
     "clip": (train_clip.train, 8.0),
-    "opt": (train_opt.train, 3.0),
+    "opt": (train_opt.train, 4.0),
 }
 """Name of the checkpoint folder: how to train it, and for how many minutes."""
 

@@ -51,6 +51,8 @@ def measure_clip(folder: Path | str, n: int = 1000, train: int = 1000) -> dict:
         name: sum(kinds[b][place] == getattr(i, name) for b, i in zip(best, items, strict=True)) / n
         for place, name in enumerate(_FIELDS)
     }
+    for table in ("majority", "zero_shot", "probe", "zero_shot_captions"):
+        result[table] = {name: round(value, 4) for name, value in result[table].items()}
     return result
 
 

@@ -117,7 +117,7 @@ def build_model(vocab_size: int) -> OPTForCausalLM:
     return OPTForCausalLM(config)
 
 
-def train(folder: Path, minutes: float = 3.0, seed: int = 0, batch: int = 64) -> dict:
+def train(folder: Path, minutes: float = 4.0, seed: int = 0, batch: int = 64) -> dict:
     """Train and store mini-OPT in `folder`; returns what was done, for the README."""
     torch.manual_seed(seed)
     rng = random.Random(f"opt/{seed}")
@@ -166,10 +166,10 @@ def _store(model: OPTForCausalLM, folder: Path) -> None:
     torch.save(
         state, folder / "pytorch_model.bin"
     )  # the tied head shares its storage: once on disk
-    config = model.config.to_dict()
-    config.update(architectures=["OPTForCausalLM"], dtype="float16", prefix="</s>")
-    for name in ("_name_or_path", "transformers_version", "_attn_implementation"):
-        config.pop(name, None)
+    config = json.loads(model.config.to_json_string())
+    config.pop("dtype", None)
+    config.pop("transformers_version", None)
+    config.update(architectures=["OPTForCausalLM"], torch_dtype="float16", prefix="</s>")
     write_json(folder / "config.json", config)
     generation = {
         "_from_model_config": True,

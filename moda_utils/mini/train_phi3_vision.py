@@ -40,11 +40,11 @@ from .prompt_variants import ADDED, SHORT, vary
 from .wording import describe
 
 TILE, PATCH = 112, 14
-TOWER_WIDTH, WIDTH, LAYERS, HEADS = 128, 192, 4, 4
+TOWER_WIDTH, WIDTH, LAYERS, HEADS = 128, 192, 3, 4
 IMAGES = Phi3VisionImageProcessor(num_crops=1, tile_size=TILE, patch_size=PATCH)
 GRID = (1, 1)  # with one crop, the only tile is the same picture as the global view
-BATCH = 64
-STEPS = (3000, 1800)  # of the two stages
+BATCH = 32
+STEPS = (4000, 2000)  # of the two stages
 LEARNING_RATES = (1e-3, 7e-4)  # of the two stages
 WORD_WEIGHT = 6.0  # a wrong letter should cost more than another turn of phrase
 VARIED = 0.3  # of the batches ask by other prompts than Prompt I
