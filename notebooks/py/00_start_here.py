@@ -135,7 +135,7 @@ before = say(three)
 plots.photo_grid(photos(three), before, profile=profile, columns=3)
 
 # %% [markdown]
-# The language model can write, or at least babble, but it can't see: the untrained projection hands it noise. Whatever stands there has nothing to do with the photos.
+# The language model can write, more or less, but it can't see: the untrained projection hands it noise. Whatever stands there has nothing to do with the photos.
 #
 # ### 1.5 Train
 #
