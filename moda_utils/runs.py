@@ -64,19 +64,22 @@ def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def load_weights(model: nn.Module, path: Path | str) -> None:
     """Copy the weights of a run's .safetensors file into the model, in the model's own format."""
-    with torch.no_grad():
-        for name, weight in load_file(path).items():
-            model.get_parameter(name).copy_(weight)
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} is missing: delete the run's folder and train again.")
+    _copy(load_file(path), model)
+
+
+@torch.no_grad()
+def _copy(weights: dict[str, Tensor], model: nn.Module) -> None:
+    for name, weight in weights.items():
+        model.get_parameter(name).copy_(weight)
 
 
 class RunFolder:
     """Keeps a run's files in step with its model, so that a kill at any moment costs little.
 
-    Attributes:
-        history: the rows so far.
-        epoch: the epoch that is running, from 1.
-        position: optimizer steps of this epoch that are done.
-        step: optimizer steps that are done in all.
+    `epoch` (from 1) is the one that is running, `position` counts its optimizer steps so far,
+    `step` those of all epochs. Of several processes only the `main` one writes.
     """
 
     def __init__(
@@ -90,8 +93,7 @@ class RunFolder:
     ):
         self.folder, self.model, self.processor = folder, model, processor
         self.optimizer, self.schedule = optimizer, schedule
-        self.main = main  # of several processes, one writes
-        self.history = History()
+        self.main, self.history = main, History()
         self.epoch, self.position, self.step = 1, 0, 0
         self._written = 0  # rows that metrics.jsonl holds
         self._best: dict[str, Tensor] = {}  # the best epoch's weights, until best/ holds them
@@ -121,7 +123,7 @@ class RunFolder:
             )
         if found and found["finished"]:
             self.history = load_history(self.folder)
-            self._load_best()
+            load_weights(self.model, self.folder / "best" / "model.safetensors")
             print(f"{self.folder.name} is finished, so it is loaded: {self._summary()}.")
             return True
         self._passport = passport
@@ -138,23 +140,16 @@ class RunFolder:
         now = time.monotonic()
         self.position += 1
         self.step += 1
-        self._note(
-            "train",
-            loss,
-            tokens,
-            gradient_norm=gradient_norm,
-            tokens_per_second=tokens / max(now - self._last_step, 1e-9),
-        )
+        rate = tokens / max(now - self._last_step, 1e-9)
+        self._note("train", loss, tokens, gradient_norm=gradient_norm, tokens_per_second=rate)
         self._last_step = now
 
     def after_epoch(self, loss: float, tokens: int, snapshot: bool) -> None:
         """Note a validation; keep the weights if they are the best ones so far or asked for."""
-        memory = psutil.Process(os.getpid()).memory_info().rss
-        if self.model.device.type == "cuda":
-            memory = torch.cuda.max_memory_allocated()
+        on_gpu = self.model.device.type == "cuda"
+        memory = torch.cuda.max_memory_allocated() if on_gpu else psutil.Process().memory_info().rss
         self._note("validation", loss, tokens, memory_gb=memory / 1e9)
-        weights = {name: weight.detach() for name, weight in trained_weights(self.model).items()}
-        weights = {name: weight.half().cpu() for name, weight in weights.items()}
+        weights = {k: v.detach().half().cpu() for k, v in trained_weights(self.model).items()}
         if self.history.best["epoch"] == self.epoch:
             self._best = weights
         if snapshot and self.main:
@@ -192,7 +187,7 @@ class RunFolder:
         if self.main:
             write_json(self.folder / "config.json", self._passport | {"finished": True})
             (self.folder / "state.pt").unlink(missing_ok=True)
-        self._load_best()
+        load_weights(self.model, self.folder / "best" / "model.safetensors")
         print(f"Finished: {self._summary()}.")
 
     def _resume(self) -> bool:
@@ -205,9 +200,7 @@ class RunFolder:
             warnings.warn(f"{path} is damaged: the run begins anew.", stacklevel=4)
             return False
         self.epoch, self.position, self.step = (state[k] for k in ("epoch", "position", "step"))
-        with torch.no_grad():
-            for name, weight in state["weights"].items():
-                self.model.get_parameter(name).copy_(weight)
+        _copy(state["weights"], self.model)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["random"])
@@ -233,14 +226,14 @@ class RunFolder:
         if not self.main:
             return
         path = self.folder / "metrics.jsonl"
-        rows = self.history.rows if anew else self.history.rows[self._written :]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
         if anew:
             with atomic_path(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history.rows))
         else:
             with open(path, "a", encoding="utf-8") as file:
-                file.write(text)
+                file.writelines(
+                    json.dumps(row) + "\n" for row in self.history.rows[self._written :]
+                )
                 file.flush()
                 os.fsync(file.fileno())
         self._written = len(self.history.rows)
@@ -255,16 +248,9 @@ class RunFolder:
             self.processor.save_pretrained(folder)
         self._best = {}
 
-    def _load_best(self) -> None:
-        path = self.folder / "best" / "model.safetensors"
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is missing: delete {self.folder} and train again.")
-        load_weights(self.model, path)
-
     def _print_epoch(self) -> None:
         rows = [row for row in self.history.of("train") if row["epoch"] == self.epoch]
-        tokens = sum(row["tokens"] for row in rows)
-        loss = sum(row["loss"] * row["tokens"] for row in rows) / tokens
+        loss = sum(r["loss"] * r["tokens"] for r in rows) / sum(r["tokens"] for r in rows)
         last = self.history.rows[-1]
         mark = "  best so far" if self.history.best is last else ""
         if self.main:

@@ -23,24 +23,9 @@ from moda_utils.device import best_device, best_dtype
 from moda_utils.features import Examples, load_examples
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
 from moda_utils.profiles import Profile
-from moda_utils.runs import History, RunFolder, load_history, load_weights, trained_weights
-
-__all__ = [
-    "History",
-    "TrainConfig",
-    "accumulate",
-    "collate",
-    "evaluate",
-    "load_history",
-    "load_weights",
-    "plan_epoch",
-    "recipe",
-    "start_model",
-    "tokenize",
-    "train",
-    "train_from_profile",
-    "trained_weights",
-]
+from moda_utils.runs import History, RunFolder, trained_weights
+from moda_utils.runs import load_history as load_history
+from moda_utils.runs import load_weights as load_weights
 
 OPTIMIZERS = {
     "adamw": lambda weights, c: AdamW(
@@ -128,6 +113,15 @@ def plan_epoch(items: int, epoch: int, config: TrainConfig) -> list[list[Tensor]
     return [list(batches[start : start + config.accumulation]) for start in steps]
 
 
+def make_accelerator() -> Accelerator:
+    """What hides one GPU, several GPUs or none from the loop.
+
+    Weights stay in float32; where the hardware has bfloat16, matrix products use it.
+    """
+    mixed_precision = "bf16" if best_dtype() == torch.bfloat16 else "no"
+    return Accelerator(cpu=best_device().type == "cpu", mixed_precision=mixed_precision)
+
+
 def accumulate(
     model: nn.Module, accelerator: Accelerator, tokens: Tokens, batches: list[Tensor]
 ) -> tuple[Tensor, int]:
@@ -184,16 +178,10 @@ def train(
             unknown name in `config`, or a run begun with another recipe, other data or model.
         FloatingPointError: the loss is no finite number any more; step and batch are named.
     """
-    accelerator = Accelerator(
-        cpu=best_device().type == "cpu",
-        # Weights stay in float32; where the hardware has bfloat16, matrix products use it.
-        mixed_precision="bf16" if best_dtype() == torch.bfloat16 else "no",
-    )
+    accelerator = make_accelerator()
     model.to(accelerator.device).vision_model.requires_grad_(False)
-    tokens = tokenize(processor, _usable(train_set, "training"), accelerator.device)
-    held_out = tokenize(processor, _usable(validation_set, "validation"), accelerator.device)
-    _check_fit(model, processor, tokens, train_set)
-    _check_fit(model, processor, held_out, validation_set)
+    tokens = _checked(model, processor, train_set, "training")
+    held_out = _checked(model, processor, validation_set, "validation")
     weights = list(trained_weights(model).values())
     optimizer = _named(OPTIMIZERS, config.optimizer, "optimizer")(weights, config)
     schedule = _named(SCHEDULES, config.schedule, "schedule")(optimizer, config)
@@ -210,13 +198,15 @@ def train(
         ready.train()
         for batches in tqdm(steps, desc=f"epoch {epoch}", leave=False):
             losses, count = accumulate(ready, accelerator, tokens, batches)
-            norm = nn.utils.clip_grad_norm_(weights, config.clip_norm or math.inf)
-            numbers = [*losses.tolist(), norm.item()]
-            if not math.isfinite(sum(numbers)):
-                raise _not_finite(run, numbers, batches, train_set.names)
+            norm = nn.utils.get_total_norm([weight.grad for weight in weights])
+            if config.clip_norm is not None:
+                nn.utils.clip_grads_with_norm_(weights, config.clip_norm, norm)
+            *parts, pull = torch.cat([losses, norm[None]]).tolist()
+            if not math.isfinite(sum(parts) + pull):
+                raise _not_finite(run, [*parts, pull], batches, train_set.names)
             optimizer.step()
             optimizer.zero_grad()
-            run.after_step(sum(numbers[:-1]), numbers[-1], count)
+            run.after_step(sum(parts), pull, count)
             if batches is not steps[-1] and run.minutes_unsaved > config.save_minutes:
                 run.save()
         loss, count = evaluate(ready, held_out)
@@ -269,34 +259,27 @@ def start_model(
 # Checks
 
 
-def _usable(examples: Examples, split: str) -> Examples:
+def _checked(
+    model: ModaForConditionalGeneration, processor: ModaProcessor, examples: Examples, split: str
+) -> Tokens:
+    """The split as tokens, if it is not empty, holds numbers only and fits the language model."""
     if not len(examples):
         raise ValueError(f"The {split} split is empty: run notebook 01 on more items.")
-    broken = (~examples.image_embeds.isfinite().all(dim=1)).nonzero().flatten().tolist()
-    if broken:
-        raise ValueError(f"The embedding of item {examples.names[broken[0]]} is not finite.")
-    return examples
-
-
-def _check_fit(
-    model: ModaForConditionalGeneration,
-    processor: ModaProcessor,
-    tokens: Tokens,
-    examples: Examples,
-) -> None:
-    """The descriptions fit the language model: their length, their marks, their vocabulary."""
+    for row in (~examples.image_embeds.isfinite().all(dim=1)).nonzero().flatten().tolist():
+        raise ValueError(f"The embedding of item {examples.names[row]} is not finite.")
+    tokens = tokenize(processor, examples, model.device)
     longest = int(tokens.lengths.argmax())
     places = 1 + int(tokens.lengths[longest])  # the image takes one
-    limit = getattr(model.config.text_config, "max_position_embeddings", places)
-    if places > limit:
+    text = model.config.text_config
+    if places > (limit := getattr(text, "max_position_embeddings", places)):
         raise ValueError(
             f"The description of item {examples.names[longest]} takes {places} places, but the "
             f"language model has {limit}: shorten it."
         )
-    end = processor.tokenizer.eos_token_id
-    largest = int(tokens.input_ids.max())
-    if end != model.config.end_token_id or largest >= model.config.text_config.vocab_size:
+    same_end = processor.tokenizer.eos_token_id == model.config.end_token_id
+    if not same_end or int(tokens.input_ids.max()) >= text.vocab_size:
         raise ValueError("Tokenizer and language model do not belong together.")
+    return tokens
 
 
 def _named(known: dict[str, Any], name: str, what: str) -> Any:
@@ -334,9 +317,6 @@ def _passport(
         data[f"{split} items"] = len(examples)
         data[f"{split} descriptions"] = hashlib.sha256(texts).hexdigest()[:16]
         data[f"{split} embeddings"] = float((weights @ examples.image_embeds.double()).abs().sum())
-    sizes = {name: weight.numel() for name, weight in trained_weights(model).items()}
-    return {
-        "recipe": asdict(config),
-        "data": data,
-        "model": {"trained weights": sum(sizes.values()), "trained on": model.config.trained_on},
-    }
+    trained = sum(weight.numel() for weight in trained_weights(model).values())
+    about = {"trained weights": trained, "trained on": model.config.trained_on}
+    return {"recipe": asdict(config), "data": data, "model": about}

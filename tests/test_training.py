@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from tiny_moda import DESCRIPTIONS, build
 
 from moda_utils import runs, training
@@ -204,6 +205,36 @@ def test_a_finished_run_is_loaded_and_not_trained_again(folder, tmp_path, monkey
     for name, weight in trained_weights(model).items():
         assert torch.equal(weight, fresh.get_parameter(name)), name
     assert "is finished" in capsys.readouterr().out
+    (tmp_path / "run" / "best" / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="delete the run's folder"):
+        train(fresh, processor, examples(), examples(9), TINY, tmp_path / "run")
+
+
+@pytest.fixture
+def fresh_accelerator():
+    """Accelerate keeps one setting per process: forget it, before and after."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_bfloat16_products_keep_float32_weights(folder, tmp_path, monkeypatch, fresh_accelerator):
+    model, processor = build(folder)
+    monkeypatch.setattr(training, "best_dtype", lambda: torch.bfloat16)
+    seen = []
+    model.projection[0].register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    rough = train(model, processor, examples(), examples(9), TINY, tmp_path / "rough")
+    assert set(seen) == {torch.bfloat16}
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    seen.clear()
+    model.project(torch.zeros(1, 24))  # the model is itself again
+    assert seen == [torch.float32]
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr(training, "best_dtype", lambda: torch.float32)
+    exact = train(*build(folder), examples(), examples(9), TINY, tmp_path / "exact")
+    assert rough.best["loss"] == pytest.approx(exact.best["loss"], rel=0.02)
+    assert losses(rough) != losses(exact)
 
 
 def test_a_changed_recipe_or_data_is_refused_with_a_new_name(folder, tmp_path):
@@ -337,16 +368,38 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 from test_training import TINY, build, examples
 from moda_utils.training import train
-config = dataclasses.replace(TINY, epochs=40, save_minutes=0)
+config = dataclasses.replace(TINY, epochs={epochs}, save_minutes=0)
 model, processor = build(Path({parts!r}))
 train(model, processor, examples(), examples(9), config, Path(sys.argv[1]))
 """
 
 
 @pytest.mark.slow
+def test_two_processes_give_the_losses_of_one(folder, tmp_path):
+    tests = Path(__file__).parent
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        WORKER.format(tests=str(tests), root=str(tests.parent), parts=str(folder), epochs=2)
+    )
+    for name, start in (
+        ("one", []),
+        ("two", ["-m", "torch.distributed.run", "--nproc-per-node=2"]),
+    ):
+        command = [sys.executable, *start, str(worker), str(tmp_path / name)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+    one, two = (load_history(tmp_path / name) for name in ("one", "two"))
+    assert len(one.rows) == len(two.rows) > 0
+    for a, b in zip(one.rows, two.rows, strict=True):
+        for key in {"tokens", "loss", "lr", "gradient_norm"} & a.keys():
+            assert a[key] == pytest.approx(b[key], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_kill_9_at_random_moments_changes_nothing(folder, tmp_path):
     tests = Path(__file__).parent
-    code = WORKER.format(tests=str(tests), root=str(tests.parent), parts=str(folder))
+    code = WORKER.format(tests=str(tests), root=str(tests.parent), parts=str(folder), epochs=40)
     command = [sys.executable, "-c", code]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     random = torch.Generator().manual_seed(0)

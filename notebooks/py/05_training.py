@@ -77,7 +77,7 @@ for split, rows in dataset.items():
 from collections import Counter
 
 print(dict(Counter(dataset["train"]["description_source"])))
-for description in dataset["train"]["description"][:5]:
+for description in dataset["train"]["description"][::200]:
     print(" ", description)
 
 # %% [markdown]
@@ -126,7 +126,7 @@ for split, rows in examples.items():
 #
 # ## 3. What is asked
 #
-# Notebook 4 built the sequence `[image] [</s>] description [</s>]` and the labels. Here they are for all items at once, and three of them as a picture. Under each green token stands a question that counts: *what comes here?* Grey ones are given, or mere padding.
+# Notebook 4 built the sequence `[image] [</s>] description [</s>]` and the labels. Here they are for all items at once, and three of them as a picture: a short, a middling and a long one. The model is asked for every green token; grey ones are given, or mere padding.
 
 # %%
 from moda_utils.training import tokenize
@@ -144,13 +144,14 @@ def draw_labels(rows):
         for place, (name, counts) in enumerate(zip(["[image]", *names], asked)):
             box = dict(boxstyle="round", edgecolor="none", alpha=0.35,
                        facecolor=plots.GREEN if counts else plots.GREY)
-            axes[0, 0].text(place, -line, name.replace("Ġ", " "), fontsize=8, ha="center", bbox=box)
+            axes[0, 0].text(place, -line, name.strip("Ġ"), fontsize=8, ha="center", bbox=box)
     axes[0, 0].set(xlim=(-0.6, longest + 0.6), ylim=(0.4 - len(rows), 0.6))
     axes[0, 0].axis("off")
     plots.stamp(figure, profile, len(tokens.lengths), note="green: asked, grey: given or padding")
     return figure
 
-draw_labels(torch.arange(3))
+by_length = tokens.lengths.argsort(stable=True)
+draw_labels(by_length[[0, len(by_length) // 2, -1]])
 
 # %% tags=["nbval-check-output"]
 print("items, longest description in tokens:", tuple(tokens.input_ids.shape))
@@ -202,7 +203,8 @@ import copy
 from moda_utils.training import collate, trained_weights
 
 trial = copy.deepcopy(model).train()
-batch = collate(tokens, torch.arange(8))
+eight = torch.arange(8) * (len(tokens.lengths) // 8)
+batch = collate(tokens, eight)
 optimizer = torch.optim.AdamW(trained_weights(trial).values(), lr=1e-3)
 for step in range(1, 61):
     loss = trial(**batch).loss
@@ -216,9 +218,9 @@ for step in range(1, 61):
 # And does it now say what it was taught? Note that this proves nothing about other photos.
 
 # %%
-texts, _ = generate_texts(trial, processor, examples["train"].image_embeds[:4])
-for taught, text in zip(examples["train"].descriptions, texts):
-    print(f"taught: {taught}\n  says: {text}")
+texts, _ = generate_texts(trial, processor, examples["train"].image_embeds[eight[:4]])
+for row, text in zip(eight.tolist(), texts):
+    print(f"taught: {examples['train'].descriptions[row]}\n  says: {text}")
 
 # %% [markdown]
 # ## 6. One step, written out
@@ -236,7 +238,7 @@ def gradients(batches):
         loss.backward()  # adds to what is there already
     return [weight.grad.clone() for weight in trained_weights(model).values()]
 
-rows = torch.arange(64)
+rows = by_length[::len(by_length) // 64][:64]  # from short to long
 small, large = gradients(rows.split(8)), gradients([rows])
 same = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(small, large))
 print("eight batches of 8 give the gradient of one batch of 64:", same)
@@ -245,12 +247,10 @@ print("eight batches of 8 give the gradient of one batch of 64:", same)
 # `moda_utils.training.accumulate` does the same, with a few words more for machines with several GPUs:
 
 # %% tags=["nbval-check-output"]
-from accelerate import Accelerator
-
-from moda_utils.training import accumulate
+from moda_utils.training import accumulate, make_accelerator
 
 model.zero_grad()
-accumulate(model, Accelerator(cpu=device.type == "cpu"), tokens, rows.split(8))
+accumulate(model, make_accelerator(), tokens, rows.split(8))
 theirs = [weight.grad for weight in trained_weights(model).values()]
 print("same as moda_utils:", all(torch.allclose(a, b, atol=1e-4) for a, b in zip(small, theirs)))
 model.zero_grad()
@@ -342,8 +342,9 @@ for epoch in (1, 5, config.epochs):
     snapshot = profile.run_dir(RUN) / f"epoch-{epoch:02d}.safetensors"
     load_weights(trial, snapshot)
     said[f"epoch {epoch}"] = say(trial)
-captions = ["\n".join(f"{when}: {texts[i][:60]}" for when, texts in said.items()) for i in range(4)]
-plots.photo_grid(photos, captions, profile=profile, columns=2, n=dataset["validation"].num_rows)
+captions = ["\n\n".join(f"{when}: {texts[i][:60]}" for when, texts in said.items())
+            for i in range(4)]
+plots.photo_grid(photos, captions, profile=profile, columns=4, n=dataset["validation"].num_rows)
 
 # %% [markdown]
 # And the model with the best weights, as it is stored in `best/` and used from now on:
