@@ -58,8 +58,11 @@ twins: setup ## do notebooks and twins say the same?
 mini: setup ## retrain the shipped mini models (up to an hour)
 	@$(RUN) -m moda_utils.mini all
 
-measure: setup ## measure the mini models on fresh drawn items
-	@$(RUN) -m moda_utils.mini measure
+measure: setup ## measure the mini models on fresh drawn items, and on real photos where they are
+	@$(RUN) -m moda_utils.mini measure-clip --out benchmarks/results/mini-cpu-clip.json
+	@$(RUN) benchmarks/descriptions.py fresh
+	@if [ -d $(REAL) ]; then $(RUN) benchmarks/descriptions.py real; \
+	else echo "No folder $(REAL): real photos are not measured."; fi
 
 results: setup ## store the figures of finished runs and show them in README (PROFILE=full)
 	@MODA_PROFILE="$(or $(PROFILE),mini)" $(RUN) tools/results.py

@@ -73,6 +73,8 @@ def test_every_target_explains_itself_and_runs_something():
     for target in sorted(targets() - {"help", "setup"}):  # a dry run finds undefined steps
         dry = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
         assert dry.returncode == 0, dry.stderr
+        for script in re.findall(r"(?:tools|benchmarks)/\w+\.py", dry.stdout):
+            assert (ROOT / script).exists(), f"make {target} runs {script}"
 
 
 def test_continuous_integration_runs_both_suites():
