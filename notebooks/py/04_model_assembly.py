@@ -139,6 +139,7 @@ with torch.inference_mode():
     raw = model.vision_model(pixel_values).image_embeds
 print("photos, numbers per photo:", tuple(raw.shape))
 
+
 # %% [markdown]
 # Its training compared *directions*: two embeddings are similar if they point the same way, however long they are. So we drop the length. But a vector of length 1 with many coordinates has tiny coordinates, and the fresh layer that comes next expects inputs of about size 1. Multiplying by the root of the number of coordinates gives just that:
 
@@ -272,6 +273,7 @@ with torch.inference_mode():
 print("same as the model's:", torch.allclose(loss, output.loss, atol=1e-5))
 print("questions that count:", int(counts.sum()))
 
+
 # %% [markdown]
 # Why was the attention mask not needed in our version? Padding stands *behind* the text, and the language model only looks back. What comes later can't change the answer to a question that counts.
 #
@@ -325,6 +327,7 @@ for name, (count, state) in rows.items():
 
 # %% tags=["nbval-check-output"]
 print(f"{512 * 3072 + 3072:,} + {3072 * 768 + 768:,} = {512 * 3072 + 3072 + 3072 * 768 + 768:,}")
+
 
 # %% [markdown]
 # ## 8. What it says before training

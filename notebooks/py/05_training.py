@@ -222,6 +222,7 @@ texts, _ = generate_texts(trial, processor, examples["train"].image_embeds[eight
 for row, text in zip(eight.tolist(), texts):
     print(f"taught: {examples['train'].descriptions[row]}\n  says: {text}")
 
+
 # %% [markdown]
 # ## 6. One step, written out
 #
@@ -381,6 +382,7 @@ def small_run(folder, after_epoch=None):
     settings = recipe(profile, epochs=4, snapshot_epochs=(), save_minutes=0)
     return train(fresh, processor, part("train", 96), part("validation", 32), settings, folder,
                  after_epoch)
+
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
