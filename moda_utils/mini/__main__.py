@@ -1,4 +1,4 @@
-"""Trains the mini models: `python -m moda_utils.mini {clip,opt,all}`; measures: `measure-clip`."""
+"""Trains the mini models and measures them: `python -m moda_utils.mini --help`."""
 
 import argparse
 import json
@@ -10,13 +10,14 @@ import torch
 
 from ..profiles import CHECKPOINTS
 from ..storage import write_json
-from . import measure, train_clip, train_opt
+from . import measure, measure_phi3_vision, train_clip, train_opt, train_phi3_vision
 
-TRAINERS: dict[str, tuple[Callable[..., dict], float]] = {
+TRAINERS: dict[str, tuple[Callable[..., dict], float | None]] = {
     "clip": (train_clip.train, 8.0),
     "opt": (train_opt.train, 4.0),
+    "phi3_vision": (train_phi3_vision.train, None),
 }
-"""Name of the checkpoint folder: how to train it, and for how many minutes."""
+"""Name of the checkpoint folder: how to train it, and for how many minutes (None: fixed steps)."""
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m moda_utils.mini", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in (*TRAINERS, "all"):
-        usual = f"{TRAINERS[name][1]:g}" if name in TRAINERS else "each model's own"
+        usual = str(TRAINERS[name][1] or "fixed steps") if name in TRAINERS else "each model's own"
         command = commands.add_parser(name, help=f"train {name}")
         command.add_argument("--minutes", type=float, help=f"time to train (default: {usual})")
         command.add_argument("--seed", type=int, default=0)
@@ -34,7 +35,12 @@ def main() -> None:
     command.add_argument("--checkpoint", type=Path, default=CHECKPOINTS / "clip")
     command.add_argument("-n", type=int, default=1000, help="fresh items to measure on")
     command.add_argument("--out", type=Path, help="also write the JSON to this file")
+    command = commands.add_parser("measure-phi3-vision", help="captions of fresh items, as JSON")
+    measure_phi3_vision.arguments(command)
     options = parser.parse_args()
+    if options.command == "measure-phi3-vision":
+        measure_phi3_vision.run(options)
+        return
     if options.command == "measure-clip":
         result = measure.measure_clip(options.checkpoint, options.n)
         print(json.dumps(result, indent=2))

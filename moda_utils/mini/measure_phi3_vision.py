@@ -154,18 +154,18 @@ def measure(
     return result | {"seconds": round(time.perf_counter() - begin)}
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line: `python -m moda_utils.mini measure-phi3-vision`."""
-    parser = argparse.ArgumentParser(
-        prog="moda_utils.mini measure-phi3-vision", description=__doc__
-    )
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `python -m moda_utils.mini measure-phi3-vision`."""
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINTS / "phi3_vision")
     parser.add_argument("-n", type=int, default=1500, help="fresh items")
     parser.add_argument("--printed", type=int, default=600, help="fresh shirts with a word")
     parser.add_argument("--edited", type=int, default=200, help="items for each edited prompt")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--out", type=Path, default=RESULT, help="JSON file to write")
-    options = parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print and write the JSON."""
     result = measure(options.checkpoint, options.n, options.printed, options.edited, options.seed)
     print(json.dumps(result, indent=2))
     write_json(options.out, result)
