@@ -227,7 +227,7 @@ def bars_with_intervals(
         axis.axis("off")
     for axis, criterion in zip(axes.flat, criteria, strict=False):
         for place, system in enumerate(systems):
-            if criterion in scores[system]:
+            if scores[system].get(criterion, {}).get("value") is not None:
                 colour = VERMILION if system == highlight else GREEN if system in ceilings else SKY
                 _bar(axis, place, scores[system][criterion], colour, limit)
                 axis.patches[-1].set_hatch("////" if system in ceilings else "")

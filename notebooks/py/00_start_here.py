@@ -67,7 +67,8 @@ catalog = read_catalog(load_photos(profile))
 items = catalog.frame
 training = items[items.split == "train"].sample(frac=1, random_state=0).head(480)
 checking, unseen = items[items.split == "validation"], items[items.split == "test"]
-print(f"{len(training)} items to learn from, {len(checking)} to check on the way, {len(unseen)} unseen")
+for use, rows in {"learn": training, "check": checking, "test": unseen}.items():
+    print(f"{use:6} {len(rows)} items")
 
 # %%
 from moda_utils import plots
@@ -176,7 +177,7 @@ from moda_utils.evaluation import grade
 
 grades = grade(say(unseen), unseen)
 for name in ("colour", "category", "gender", "style"):
-    print(f"{name:10} right for {(grades[name] == 10).sum():3} of {len(unseen)} photos it has never seen")
+    print(f"{name:10} right for {(grades[name] == 10).sum():3} of {len(unseen)} unseen photos")
 
 # %% [markdown]
 # Is that good? It depends on how far one gets without looking, on how many photos that is, and on which mistakes are left. [Notebook 06](06_evaluation.ipynb) answers all three. First, what was it that you trained?
@@ -231,7 +232,8 @@ billions = {"MODA": 0.28, "PaliGemma 3B": 3, "LLaVA 7B": 7, "LLaVA 13B": 13, "Pa
 machines = {"laptop, 8 GB": 8, "T4, 15 GB": 15, "A100, 40 GB": 40, "A100, 80 GB": 80}
 print(f"{'GB for weights':15}float32  bfloat16  int8   runs in bfloat16 on")
 for name, size in billions.items():
-    holds = next((machine for machine, gb in machines.items() if gb > 1.2 * 2 * size), "several GPUs")
+    enough = [machine for machine, gb in machines.items() if gb > 1.2 * 2 * size]
+    holds = enough[0] if enough else "several GPUs"
     print(f"{name:15}{4 * size:7.1f}{2 * size:10.1f}{size:6.1f}   {holds}")
 
 # %% [markdown]
@@ -240,8 +242,9 @@ for name, size in billions.items():
 # %%
 figure, axes = plots.figure(height=3.0)
 axis, rows = axes[0, 0], range(len(billions))
-axis.barh([row - 0.2 for row in rows], [2 * b for b in billions.values()], 0.38, label="to run")
-axis.barh([row + 0.2 for row in rows], [16 * b for b in billions.values()], 0.38, label="to train")
+for label, gb_each, shift in (("to run", 2, -0.2), ("to train", 16, 0.2)):
+    sizes = [gb_each * size for size in billions.values()]
+    axis.barh([row + shift for row in rows], sizes, 0.38, label=label)
 for machine, gb in machines.items():
     axis.axvline(gb, color=plots.GREY, linestyle="--", linewidth=1)
     axis.text(gb, -0.75, machine.split(",")[1], ha="center", fontsize=8)
@@ -313,7 +316,7 @@ for index in wrong:
 for count in (30, 120, 480):
     few = training.head(count)
     batches = -(-len(few) // config.batch_size)
-    print(f"{len(few):3} items: {batches:2} batches per epoch, so {180 // batches:3} epochs make 180 steps")
+    print(f"{len(few):3} items: {batches:2} batches, so {180 // batches:3} epochs make 180 steps")
 
 # %% [markdown]
 # **3 (hard). Is it really looking?** Give each photo the embedding of another one, and describe that. What happens to the count of right answers, and why isn't it zero? (Hint: think of how often two items have the same use.)
