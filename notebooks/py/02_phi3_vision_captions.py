@@ -116,12 +116,13 @@ def spread(tiles: torch.Tensor, rows: int, columns: int, gap: int = 10) -> Image
         picture.paste(Image.fromarray(tile), (gap + column * step, gap + row * step))
     return picture
 
-shown = {"global view": spread(tiles[:1], 1, 1), f"{rows} x {columns} tiles": spread(tiles[1:], rows, columns)}
-widths = [picture.width for picture in shown.values()]
-made, axes = plots.figure(1, 2, height=5.6 * rows / (columns + 1) + 0.7, width_ratios=widths)
-for axis, (name, picture) in zip(axes.flat, shown.items()):
+overview, details = spread(tiles[:1], 1, 1), spread(tiles[1:], rows, columns)
+height = 5.6 * rows / (columns + 1) + 0.7
+widths = [overview.width, details.width]
+made, axes = plots.figure(1, 2, height=height, width_ratios=widths)
+for axis, picture in zip(axes.flat, (overview, details)):
     axis.imshow(picture)
-    axis.set_title(name)
+    axis.set_title("global view" if picture is overview else f"{rows} x {columns} tiles")
     axis.axis("off")
 plots.stamp(made, profile, 1)
 made
@@ -135,7 +136,8 @@ made
 
 # %%
 made, axes = plots.figure(1, 2, height=4)
-for axis, step, name in zip(axes.flat, (14, 28), ("24 x 24 patches", "12 x 12 places + 12 row ends")):
+names = ("24 x 24 patches", "12 x 12 places + 12 row ends")
+for axis, step, name in zip(axes.flat, (14, 28), names):
     axis.imshow(spread(tiles[:1], 1, 1, gap=0))
     axis.hlines(range(0, 337, step), 0, 336, color=plots.BLUE, linewidth=0.5)
     axis.vlines(range(0, 337, step), 0, 336, color=plots.BLUE, linewidth=0.5)
@@ -157,7 +159,8 @@ def places(rows: int, columns: int, side: int = 12) -> int:
     return tiles + 1 + global_view
 
 grids = [(rows, columns) for rows in range(1, 5) for columns in range(1, 5)]
-print("same as moda_utils:", all(places(*grid) == real.num_tokens(*grid) for grid in grids))
+same = all(places(*grid) == real.num_tokens(*grid) for grid in grids)
+print("same as moda_utils:", same)
 
 # %% [markdown]
 # More tiles show more detail and cost more: the decoder's work grows with every place. The public checkpoint allows 16 tiles (*crops*) unless told otherwise; this course uses 4 in `full`.
@@ -176,7 +179,8 @@ for crops in (1, 4, 16):
 # %% tags=["nbval-check-output"]
 from moda_utils.phi3_vision import Phi3VisionProcessor
 
-processor = load_checkpoint(Phi3VisionProcessor, profile.captioner, num_crops=profile.num_crops)
+crops = profile.num_crops
+processor = load_checkpoint(Phi3VisionProcessor, profile.captioner, num_crops=crops)
 here = processor.image_processor
 grid = here.grid(*photo.size)
 print(f"here: tiles of {here.tile_size} pixels, at most {here.num_crops}; this photo: "
@@ -196,13 +200,14 @@ def skeleton(config: Phi3VisionConfig) -> Phi3VisionForConditionalGeneration:
 
 large = skeleton(Phi3VisionConfig())  # the defaults are the public checkpoint's
 eye = large.model.vision_embed_tokens
-patches = eye.encode(tiles.to("meta"))
+pixels = tiles.to("meta")
+patches = eye.encode(pixels)
 cells = eye.merge(patches)
-print("tiles          ", tuple(tiles.shape))
-print("CLIP tower     ", tuple(patches.shape))
-print("2 x 2 merge    ", tuple(cells.shape))
-print("projection     ", tuple(eye.img_projection(cells).shape))
-print("with row ends  ", tuple(eye(tiles[None].to("meta"), torch.tensor([[rows, columns]])).shape))
+vectors = eye(pixels[None], torch.tensor([[rows, columns]]))  # all steps, for one photo
+steps = {"tiles": pixels, "CLIP tower": patches, "2 x 2 merge": cells,
+         "projection": eye.img_projection(cells), "with row ends": vectors}
+for name, tensor in steps.items():
+    print(f"{name:14} {tuple(tensor.shape)}")
 
 
 # %% [markdown]
@@ -214,13 +219,14 @@ print("with row ends  ", tuple(eye(tiles[None].to("meta"), torch.tensor([[rows, 
 def merge(patches: torch.Tensor) -> torch.Tensor:
     """(H, W, C) -> (H / 2, W / 2, 4 C)"""
     above, below = patches[0::2], patches[1::2]  # (H / 2, W, C)
-    return torch.cat([above[:, 0::2], above[:, 1::2], below[:, 0::2], below[:, 1::2]], dim=-1)
-
+    four = [above[:, 0::2], above[:, 1::2], below[:, 0::2], below[:, 1::2]]
+    return torch.cat(four, dim=-1)
 numbered = torch.arange(16).view(4, 4, 1)
 print(numbered[..., 0])
 print(merge(numbered))
 same = eye.merge(numbered.flatten(0, 1)[None])[0]  # takes tiles as (N, H * W, C)
 print("same as moda_utils:", torch.equal(merge(numbered), same))
+
 
 # %% [markdown]
 # ### 1.4 Where the weights are
@@ -228,38 +234,55 @@ print("same as moda_utils:", torch.equal(merge(numbered), same))
 # Count the parameters of each part, in the public model and in the captioner of this profile. (In `full` they are the same.)
 
 # %% tags=["nbval-check-output"]
+def count(part: torch.nn.Module) -> int:
+    return sum(weights.numel() for weights in part.parameters())
+
 small = skeleton(load_checkpoint(Phi3VisionConfig, profile.captioner))
 for name, model in (("Phi-3 Vision", large), ("captioner here", small)):
-    eye = model.model.vision_embed_tokens
-    parts = {"CLIP tower": eye.img_processor, "projection": eye.img_projection}
-    counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
-    counts["decoder"] = model.num_parameters() - sum(counts.values())
-    print(name, *(f"  {part:11}{count:>14,}" for part, count in counts.items()), sep="\n")
+    tower = count(model.model.vision_embed_tokens.img_processor)
+    projection = count(model.model.vision_embed_tokens.img_projection)
+    decoder = count(model) - tower - projection
+    print(f"{name:14} CLIP tower {tower:11,}   projection {projection:10,}   decoder {decoder:13,}")
 
 # %% [markdown]
 # Nearly all of it is decoder. Seeing is the smaller part of the work; the sentences come from a model that has read a large part of the web.
 #
 # ## 2. Prompt I
 #
-# What the decoder writes depends on what it reads first. This is the course's first prompt, word for word as the original MODA used it:
+# What the decoder writes depends on what it reads first. This is the course's first prompt, word for word as the original MODA used it. (Only the line breaks are made to fit the page.)
 
 # %% tags=["nbval-check-output"]
+from textwrap import fill
+
 from moda_utils.captioning import PROMPT_I
 
-print(PROMPT_I)
+def show_text(text: str) -> None:
+    paragraphs = [part.strip() for part in text.split("\n\n") if part.strip()]
+    print(*(fill(part, 88) if part[0].isalpha() else part for part in paragraphs), sep="\n\n")
+
+task, rest = PROMPT_I.split("Exemple 1:")
+show_text(task)
 
 # %% [markdown]
-# Part by part:
-#
-# | Part | What it is for |
-# |---|---|
-# | `<\|user\|>` … `<\|end\|>` `<\|assistant\|>` | The form of Phi-3's training dialogues. After the last tag it is the model's turn. |
-# | `<\|image_1\|>` | Here the vectors of the photo go. |
-# | "Focus solely on the item" | Some photos show a person wearing it; the catalogue sells the shirt. |
-# | "gender, category, … color, and usage" | The list of what has to be said. Exactly these columns stand in the catalogue, so we can check the answers. |
-# | three examples | They show length, tone and order better than any rule could. Asking by example is called *few-shot prompting*. |
-# | JSON | A program has to find the description in the answer. `{"description": …}` can be read by any, a chatty answer by none. |
-# | "Do not write the text that is in the image" | A wish. Section 6 measures whether it is granted. |
+# * `<|user|>` opens a turn of the dialogue, in the form that Phi-3 was trained with.
+# * At `<|image_1|>` the vectors of the photo go.
+# * "Focus solely on the item": some photos show a person wearing it, but the catalogue sells the shirt.
+# * "gender, category, … color, and usage": the list of what has to be said. These columns stand in the catalogue, too, so we can check the answers.
+# * JSON, because a program has to find the description. `{"description": …}` can be read by any program, a chatty answer by none.
+
+# %% tags=["nbval-check-output"]
+examples, wishes = rest.split("Please ensure")
+show_text("Exemple 1:" + examples)
+
+# %% [markdown]
+# Three examples show length, tone and order better than any rule could. Asking by example is called *few-shot prompting*.
+
+# %% tags=["nbval-check-output"]
+show_text("Please ensure" + wishes)
+
+# %% [markdown]
+# * "Do not write the text that is in the image": a wish. Section 6 measures whether it is granted.
+# * `<|end|>` closes the turn, and after `<|assistant|>` it is the model's.
 #
 # The prompt is kept as it is, spelling included ("Exemple"): captions are filed under the hash of their prompt, and a better spelling would be another prompt.
 #
@@ -276,7 +299,7 @@ for of_photo, run in groupby(ids, key=lambda number: number < 0):
         print(f"{len(run):4} places for the photo, all with id {run[0]}")
     else:
         text = processor.tokenizer.decode(run)
-        print(f"{len(run):4} ids of text, {run[0]}, {run[1]}, ..., {run[-1]}: {text[:24]!r} ... {text[-24:]!r}")
+        print(f"{len(run):4} ids of text, from {text[:16]!r} to {text[-13:]!r}")
 
 
 # %% [markdown]
@@ -291,8 +314,8 @@ for of_photo, run in groupby(ids, key=lambda number: number < 0):
 # %% tags=["nbval-check-output"]
 def cache_bytes(config: Phi3VisionConfig, places: int, bytes_each: int) -> int:
     head = config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * head * places * bytes_each
-
+    vector = config.num_key_value_heads * head  # a key, and a value, of one layer
+    return 2 * vector * config.num_hidden_layers * places * bytes_each
 for name, bytes_each in (("float32, any CPU", 4), ("16 bit, a GPU", 2)):
     weights = large.num_parameters() * bytes_each
     per_photo = cache_bytes(large.config, real.num_tokens(rows, columns), bytes_each)
@@ -311,7 +334,7 @@ print(f"The captioner needs {needed / 1e6:,.0f} MB in {dtype}; "
       f"{free_memory(device) / 1e6:,.0f} MB are free on {device}.")
 
 # %% [markdown]
-# `Captioner.load` compares the same two numbers before it loads anything. If the model doesn't fit, it says so, and this notebook goes on without it: cells that need the model are skipped, and the dataset keeps the template descriptions of notebook 01. Nothing later in the course depends on captions.
+# `Captioner.load` compares the same two numbers before it loads anything. If the model doesn't fit, it says so, and this notebook goes on without it: cells that need the model are skipped, and the dataset keeps the template descriptions of notebook 01. Nothing later in the course requires captions.
 
 # %%
 from moda_utils.captioning import Captioner
@@ -319,7 +342,7 @@ from moda_utils.captioning import Captioner
 SKIPPED = "Skipped: there is no captioner here, see section 3.1."
 try:
     captioner = Captioner.load(profile)
-    print(f"Loaded: {captioner.model.num_parameters():,} parameters on {captioner.model.device}")
+    print(f"Loaded: {count(captioner.model):,} parameters on {captioner.model.device}")
 except RuntimeError as reason:
     captioner = None
     print(f"Going on without a captioner. {reason}")
@@ -328,12 +351,12 @@ except RuntimeError as reason:
 # One more thing to know before reading any caption: has this captioner ever seen such photos?
 
 # %%
-if captioner and captioner.model.num_parameters() < 1e9 and profile.data_label == "real":
-    print("No. It is a small model that has only ever seen drawings, and these photos are real.\n"
-          "Expect well-formed sentences about the wrong thing. All steps below run as they would\n"
-          "with Phi-3 Vision, but no number about the quality of captions means anything here.")
-elif captioner:
-    print("Yes, photos of this kind, though none of these.")
+if count(small) < 1e9 and profile.data_label == "real":
+    print("No. It is a small model that has only ever seen drawings. These photos are real.\n"
+          "Expect well-formed sentences about the wrong thing. All steps below run as with\n"
+          "Phi-3 Vision, but no number below says anything about the quality of captions.")
+else:
+    print("Yes, photos of this kind.")
 
 # %% [markdown]
 # ### 3.2 The first word
@@ -346,8 +369,9 @@ if captioner is None:
 else:
     inputs = processor.collate([encoded]).to(captioner.model.device)
     with torch.inference_mode():
-        chances = captioner.model(**inputs).logits[0, -1].float().softmax(-1)  # (vocabulary,)
-    for chance, number in zip(*(values.tolist() for values in chances.topk(3))):
+        logits = captioner.model(**inputs).logits[0, -1]  # (vocabulary,)
+    best = logits.float().softmax(-1).topk(3)
+    for chance, number in zip(best.values.tolist(), best.indices.tolist()):
         print(f"{chance:8.3%}  {processor.tokenizer.decode([number])!r}")
 
 
@@ -370,7 +394,8 @@ def write(encoded, longest: int = 128) -> list[tuple[int, float]]:
         written.append((number.item(), chance.item()))
         if number in processor.stop_ids:
             break
-        inputs = {"input_ids": number.view(1, 1), "past_key_values": out.past_key_values}
+        cache = out.past_key_values
+        inputs = {"input_ids": number.view(1, 1), "past_key_values": cache}
     return written
 
 
@@ -380,7 +405,8 @@ def write(encoded, longest: int = 128) -> list[tuple[int, float]]:
 # %%
 answer = write(encoded) if captioner else []
 for number, chance in answer:
-    print(f"{chance:5.2f} {'#' * round(30 * chance):30} {processor.tokenizer.decode([number])!r}")
+    bar = "#" * round(30 * chance)
+    print(f"{chance:5.2f} {bar:30} {processor.tokenizer.decode([number])!r}")
 if not captioner:
     print(SKIPPED)
 
@@ -396,8 +422,8 @@ if captioner:
     begin = time.perf_counter()
     (whole,) = captioner([captioner.prepare(photo)])
     seconds_each = time.perf_counter() - begin
-    ids = [[number for number, _ in answer]]
-    print("same as moda_utils:", processor.batch_decode(torch.tensor(ids))[0].strip() == whole.text)
+    (text,) = processor.batch_decode(torch.tensor([[number for number, _ in answer]]))
+    print("same as moda_utils:", text.strip() == whole.text)
     print(f"{seconds_each:.2f} seconds")
 raw = whole.text if captioner else SKIPPED
 plots.photo_grid([photo], [raw], profile=profile, columns=3, n=1)
@@ -412,9 +438,9 @@ from moda_utils.answers import parse_answer
 
 for text, ended in [
     ('{"description": "A red shirt for boys."}', True),
-    ('Sure, here it is: {"description": "A red shirt for boys."} Enjoy!', True),
+    ('Sure: {"description": "A red shirt for boys."} Enjoy!', True),
     ('{"description": "A red shirt for boys."', True),
-    ('{"description": "A red shirt for', False),  # cut off at the longest allowed length
+    ('{"description": "A red shirt for', False),  # cut off: too long
     ("I see a red shirt.", True),
 ]:
     print(parse_answer(text, ended), "<-", text)
@@ -445,18 +471,21 @@ for mask in pair["attention_mask"].tolist():
 # The same photos, one by one and in a batch. The texts should be the same, the time should not.
 
 # %%
-few = items.sample(16 if captioner and seconds_each < 5 else 2, random_state=1)
-prepared = [captioner.prepare(catalog.root / name) for name in few.image] if captioner else []
-begin = time.perf_counter()
-singly = [captioner([one])[0] for one in prepared]
-middle = time.perf_counter()
-together = captioner(prepared) if captioner else []
-end = time.perf_counter()
-if captioner:
-    print(f"{sum(a == b for a, b in zip(singly, together))} of {len(few)} texts are the same")
-    print(f"one by one {len(few) / (middle - begin):.1f} photos/s, "
-          f"in a batch {len(few) / (end - middle):.1f} photos/s")
-print(f"photos that fit at once: {captioner.batch_size()}" if captioner else SKIPPED)
+if captioner is None:
+    print(SKIPPED)
+else:
+    few = items.sample(16 if seconds_each < 5 else 2, random_state=1)
+    prepared = [captioner.prepare(catalog.root / name) for name in few.image]
+    begin = time.perf_counter()
+    singly = [captioner([one])[0] for one in prepared]
+    middle = time.perf_counter()
+    together = captioner(prepared)
+    end = time.perf_counter()
+    same = sum(one == other for one, other in zip(singly, together))
+    print(f"{same} of {len(few)} texts are the same")
+    print(f"one by one: {len(few) / (middle - begin):5.1f} photos/s")
+    print(f"in a batch: {len(few) / (end - middle):5.1f} photos/s")
+    print(f"fit at once: {captioner.batch_size()} photos")
 
 # %% [markdown]
 # (In 16 bit a text may differ: where two words are about equally probable, rounding decides.) The batch size is computed from the free memory, as in section 3.1; should the memory run out all the same, it is halved and the batch tried again.
@@ -464,12 +493,12 @@ print(f"photos that fit at once: {captioner.batch_size()}" if captioner else SKI
 # How long will the catalogue take at this pace?
 
 # %%
-if captioner:
-    each = (end - middle) / len(few)
-    for number in (60, 600, items.image_sha256.nunique()):
-        print(f"{number:5} photos: about {timedelta(seconds=round(number * each))} (h:mm:ss)")
-else:
+if captioner is None:
     print(SKIPPED)
+else:
+    for number in (60, 600, items.image_sha256.nunique()):
+        seconds = round(number * (end - middle) / len(few))
+        print(f"{number:5} photos: about {timedelta(seconds=seconds)} (h:mm:ss)")
 
 # %% [markdown]
 # ## 5. The whole catalogue
@@ -507,9 +536,8 @@ for row in captions[captions.status == "failed"].head(5).itertuples():
 described = captions[captions.description.notna()].reset_index(drop=True)
 
 def show(rows: pd.DataFrame, title: str = ""):
-    paths = [catalog.root / name for name in rows.image]
-    return plots.photo_grid(paths, list(rows.description), profile=profile, title=title, n=len(described))
-
+    paths, texts = [catalog.root / name for name in rows.image], list(rows.description)
+    return plots.photo_grid(paths, texts, profile=profile, title=title, n=len(described))
 sample = described.sample(min(12, len(described)), random_state=0)
 show(sample) if len(sample) else print("no captions to show")
 
@@ -547,7 +575,7 @@ for row in leaking.head(5).itertuples():
 
 # %%
 shown = leaking.sample(min(8, len(leaking)), random_state=0)
-show(shown, "Captions that repeat the photo's words") if len(shown) else print("no leak found")
+show(shown, "Captions that repeat printed words") if len(shown) else print("no leak found")
 
 # %% [markdown]
 # The prompt said "Do not write the text that is in the image", and then, to be sure, "ignore it". A prohibition is a weak instruction: it names the very thing that should not come up, and it is up against what the model has practised most, and against three examples that each mention a striking detail.
@@ -576,9 +604,9 @@ else:
 # And the photos with print whose caption does *not* leak? Either the model could not read the word, or it obeyed. Misread words show which:
 
 # %%
-with_print = described[described.product_id.isin(printed)] if printed else described.head(0)
+with_print = described[described.product_id.isin(printed or {})]
 silent = with_print[~with_print.product_id.isin(leaking.product_id)].head(4)
-show(silent, "Print, but no leak") if len(silent) else print("nothing to show here")
+show(silent, "Print, but no leak") if len(silent) else print("none, or nobody knows")
 
 # %% [markdown]
 # ### 6.3 What else is wrong
@@ -593,9 +621,10 @@ if len(described):
     templates = [template_description(row) for row in described.to_dict("records")]
     texts = {"captions": list(described.description), "template": templates,
              "majority": majority_descriptions(items, described)}
-    criteria = {name: score(text, described)["criteria"] for name, text in texts.items()}
-plots.bars_with_intervals(criteria, profile=profile, n=len(described), ceilings=["template"]) \
-    if len(described) else print("no captions to judge")
+    criteria = {name: score(said, described)["criteria"] for name, said in texts.items()}
+    figure = plots.bars_with_intervals(
+        criteria, profile=profile, n=len(described), ceilings=["template"])
+figure if len(described) else print("no captions to judge")
 
 # %% [markdown]
 # *Majority* is one sentence for all, made of the most frequent values. A criterion on which the captions are hardly above it deserves suspicion: either the model can't see it, or the photo doesn't show it. Whether a shirt is for boys or girls, the catalogue knows and the photo often doesn't.
@@ -625,20 +654,21 @@ plots.bars_with_intervals(criteria, profile=profile, n=len(described), ceilings=
 # %%
 from moda_utils.dataset import load_dataset_dir, write_dataset
 
-texts = described[["product_id", "description"]]
-write_dataset(catalog, texts.rename(columns={"description": "description_raw"}), profile.dataset_dir)
+texts = described[["product_id"]].assign(description_raw=described.description)
+write_dataset(catalog, texts, profile.dataset_dir)
 dataset = load_dataset_dir(profile.dataset_dir)
 for name, part in dataset.items():
     raw = sum(text is not None for text in part["description_raw"])
     print(f"{name:10} {part.num_rows:4} items, {raw:4} with a caption")
 
 # %% [markdown]
-# The three texts of one row. The third waits for notebook 03. (If you have run that one already, run its last section again: the dataset was just rewritten without it.)
+# Each row has room for three texts. The third waits for notebook 03. (If you have run that one already, run its last section again: the dataset was just rewritten without it.)
 
 # %% tags=["nbval-check-output"]
-names = [name for name in dataset["train"].column_names if name.startswith("description_")]
-print(names)
-print("every item has a text to train on:", all(all(part["description"]) for part in dataset.values()))
+columns_ = dataset["train"].column_names
+print([name for name in columns_ if name.startswith("description_")])
+complete = all(all(part["description"]) for part in dataset.values())
+print("every item has a text to train on:", complete)
 
 # %% [markdown]
 # ## What we learned
@@ -658,7 +688,7 @@ print("every item has a text to train on:", all(all(part["description"]) for par
 # In `mini`: the small captioner was trained with the prompt in many wordings, but always with the same kind of answer. So it goes on describing, whatever you write, and can follow *no* instruction: not "in French", not "in one word", and neither the request to quote printed words nor the one to ignore them. It has learnt a habit, not to obey. Phi-3 Vision was trained on millions of different instructions; try the same edits there.
 
 # %%
-EDITED = PROMPT_I.replace("Do not write the text that is in the image.", "Quote every word in the image.")
+EDITED = PROMPT_I.replace("Do not write the text", "Quote every word of the text")
 some = (leaking if len(leaking) else items).head(3)
 editor = Captioner(captioner.model, processor, EDITED) if captioner else None
 for row in some.itertuples() if captioner else ():
@@ -675,11 +705,13 @@ if not captioner:
 # %%
 for crops in (profile.num_crops, 4 * profile.num_crops):
     sharper = load_checkpoint(Phi3VisionProcessor, profile.captioner, num_crops=crops)
-    begin = time.perf_counter()
-    writer = Captioner(captioner.model, sharper) if captioner else None
-    texts = [writer([writer.prepare(catalog.root / name)])[0].text for name in some.image] if writer else []
-    taken = f"{time.perf_counter() - begin:.1f} seconds" if writer else SKIPPED
-    print(f"{crops} tiles, {len(sharper.encode(PROMPT_I, photo)[0])} places: {taken}", *texts, sep="\n  ")
+    print(f"at most {crops} tiles: {len(sharper.encode(PROMPT_I, photo)[0])} places")
+    if captioner:
+        writer = Captioner(captioner.model, sharper)
+        begin = time.perf_counter()
+        for name in some.image:
+            print("  ", writer([writer.prepare(catalog.root / name)])[0].text)
+        print(f"   {(time.perf_counter() - begin) / len(some):.2f} seconds each")
 
 # %% [markdown]
 # **3 (hard). No words without a second model.** Could a rule take the leaks out? The one below deletes what stands between quotation marks. Improve it until the leakage is near zero, and check with `score` that it does not take colours and types along. What would your rule do to "a T-shirt that says LOVE"? Another way: forbid the tokens while the model writes (`generate` takes `bad_words_ids`). Which of the two breaks more sentences? Keep your result to compare it with notebook 03.
@@ -690,10 +722,10 @@ import re
 def without_quotes(text: str) -> str:
     return " ".join(re.sub(r"[\"“].*?[\"”]", "", text).split())
 
-for name, change in (("as written", str), ("cleaned", without_quotes)) if len(described) else ():
+for change in (str, without_quotes) if len(described) else ():
     result = score([change(text) for text in described.description], described, printed=printed)
     leakage, overall = result["ocr_leakage"]["value"], result["criteria"]["overall"]["value"]
-    print(f"{name:10} leakage {leakage or 0:.0%}, overall grade {overall:.2f} of 10")
+    print(f"{change.__name__:15} leakage {leakage or 0:4.0%}, overall {overall:.2f} of 10")
 
 # %% [markdown]
 # ## Further reading
