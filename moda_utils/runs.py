@@ -270,9 +270,9 @@ class RunFolder:
         trained = sum(weight.numel() for weight in trained_weights(self.model).values()) / 1e6
         every = sum(weight.numel() for weight in self.model.parameters()) / 1e6
         return (
-            f"{trained:.1f} M weights are trained, {every - trained:.1f} M frozen. On disk: "
-            f"{2 * every:.0f} MB for best/, {len(snapshots)} x {2 * trained:.0f} MB for snapshots, "
-            f"up to {12 * trained:.0f} MB to go on after a kill."
+            f"{trained:.1f} M weights are trained, {every - trained:.1f} M frozen. Disk: best/ "
+            f"{2 * every:.0f} MB, snapshots {len(snapshots)} x {2 * trained:.0f} MB, state up to "
+            f"{12 * trained:.0f} MB."
         )
 
 

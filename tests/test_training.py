@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tiny_moda import DESCRIPTIONS, build
+from transformers import CLIPVisionConfig, OPTConfig
 
 from moda_utils import runs, training
 from moda_utils.features import Examples
-from moda_utils.modeling_moda import ModaForConditionalGeneration
+from moda_utils.modeling_moda import ModaConfig, ModaForConditionalGeneration
 from moda_utils.training import (
     TrainConfig,
     accumulate,
@@ -360,6 +362,24 @@ def test_a_half_written_metrics_line_is_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("nonsense\n" + json.dumps(row) + "\n")
     with pytest.raises(ValueError, match="is damaged"):
         load_history(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_recipe_is_stable_at_real_size(parts, tmp_path):
+    """Random weights of the real sizes, three optimizer steps: loss falls, memory suffices."""
+    _, processor = parts
+    model = ModaForConditionalGeneration(ModaConfig(CLIPVisionConfig(), OPTConfig()))
+    items = examples(96)
+    wide = torch.randn(96, 512, generator=torch.Generator().manual_seed(0))
+    items = dataclasses.replace(items, image_embeds=wide)
+    config = TrainConfig(epochs=1, accumulation=1, snapshot_epochs=())
+    history = train(model, processor, items, items, config, tmp_path / "run")
+    first, *_, last = (row["loss"] for row in history.of("train"))
+    assert len(history.of("train")) == 3
+    assert first == pytest.approx(math.log(50272), rel=0.1)
+    assert history.best["loss"] < last < first
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    assert peak < 10e9
 
 
 WORKER = """

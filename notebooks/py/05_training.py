@@ -334,7 +334,7 @@ figure
 # %% [markdown]
 # ## 10. The same photos along the way
 #
-# The four validation photos again, described by the snapshots. When do the words begin to follow the photo? Often the kind of garment comes first, and small things come last.
+# The four validation photos again, described by the snapshots. When do the words begin to follow the photo, and which come right first: the colour, the kind of garment, the people it is for?
 
 # %%
 from moda_utils.training import load_weights
