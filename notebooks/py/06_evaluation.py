@@ -279,10 +279,10 @@ scores = {name: criteria for name, criteria in scores.items() if criteria}
 criteria = [name for name in CRITERIA if scores["moda"][name]["value"] is not None]
 
 def table(part=lambda score: score):
-    form = "{value:.2f} [{low:.1f}, {high:.1f}]".format
+    form = "{value:.2f} [{low:.1f},\u00a0{high:.1f}]".format  # kept on one line
     rows = {system: {name: form(**part(values[name])) for name in criteria}
             for system, values in scores.items()}
-    return pd.DataFrame(rows).T.rename(columns=lambda name: name.replace("_", " "))
+    return pd.DataFrame(rows).T.rename(columns={"factual_consistency": "factual"})
 
 table()
 
