@@ -9,13 +9,14 @@ import io
 import json
 import os
 import re
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
@@ -24,17 +25,12 @@ from .storage import atomic_path
 
 CSV = "data/fashion.csv"
 PHOTOS = "data/{Category}/{Gender}/Images/images_with_product_ids/{Image}"
-KAGGLE_NAMES = {
-    "product_id": "ProductId",
-    "gender": "Gender",
-    "category": "Category",
-    "sub_category": "SubCategory",
-    "product_type": "ProductType",
-    "colour": "Colour",
-    "usage": "Usage",
-    "title": "ProductTitle",
-}
-SPLITS = ("train", "validation", "test")
+KAGGLE_NAMES = {  # our name: the CSV's
+    "product_id": "ProductId", "gender": "Gender", "category": "Category",
+    "sub_category": "SubCategory", "product_type": "ProductType", "colour": "Colour",
+    "usage": "Usage", "title": "ProductTitle",
+}  # fmt: skip
+SPLITS = {"train": 0.8, "validation": 0.1, "test": 0.1}  # what share of the items each gets
 
 
 @dataclass(frozen=True)
@@ -91,15 +87,12 @@ def read_catalog(root: Path | str) -> Catalog:
         ValueError: a CSV that is empty, broken or lacks a column; no usable item.
     """
     root = Path(root)
-    if not (root / CSV).is_file():
+    path = root / CSV
+    if not path.is_file():
         raise FileNotFoundError(f"There is no {CSV} in {root}: is this the folder of the dataset?")
     try:
         table = pd.read_csv(
-            root / CSV,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            skipinitialspace=True,
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
         ).fillna("")
     except UnicodeDecodeError as error:
         raise ValueError(f"{CSV} is not UTF-8 text ({error}): save it again as UTF-8.") from error
@@ -113,13 +106,10 @@ def read_catalog(root: Path | str) -> Catalog:
     table["_path"] = [PHOTOS.format(**row) for row in table.to_dict("records")]
     catalog = from_table(table, root, image="_path", **KAGGLE_NAMES)
 
-    listed = set(table["_path"])
-    every = sorted(root.glob(PHOTOS.format(Category="*", Gender="*", Image="[!.]*")))
-    names = [path.relative_to(root).as_posix() for path in every]
-    orphans = [{"product_id": "", "image": name} for name in names if name not in listed]
-    if not orphans:
-        return catalog
-    extra = pd.DataFrame(orphans).assign(reason="photo without a row in the table")
+    photos = root.glob(PHOTOS.format(Category="*", Gender="*", Image="[!.]*"))
+    orphans = {path.relative_to(root).as_posix() for path in photos} - set(table["_path"])
+    extra = pd.DataFrame({"product_id": "", "image": sorted(orphans)}, dtype=str)
+    extra["reason"] = "photo without a row in the table"
     return Catalog(catalog.frame, root, pd.concat([catalog.skipped, extra], ignore_index=True))
 
 
@@ -143,12 +133,11 @@ def from_table(
         catalog = from_table(shop, "photos", image="file", product_id="sku", product_type="kind")
     """
     root, table = Path(root), table.reset_index(drop=True)
-    unknown = [name for name in columns if name not in KAGGLE_NAMES]
-    if unknown:
+    if unknown := [name for name in columns if name not in KAGGLE_NAMES]:
         valid = ", ".join(KAGGLE_NAMES)
         raise ValueError(f"A catalogue has no {', '.join(unknown)}; what it can hold: {valid}.")
-    sources = {name: name for name in KAGGLE_NAMES if name in table.columns} | columns
-    sources["image"] = image
+    known = {name: name for name in KAGGLE_NAMES if name in table.columns}
+    sources = known | columns | {"image": image}
     absent = [source for source in sources.values() if source not in table.columns]
     if absent or "product_type" not in sources:
         absent = ", ".join(absent) or "product_type (name yours: product_type=...)"
@@ -158,30 +147,21 @@ def from_table(
 
     texts = {name: table[source].map(_text) for name, source in sources.items()}
     texts.setdefault("product_id", texts["image"].map(lambda name: Path(name).stem))
-    rows = pd.DataFrame(
-        {name: texts.get(name, "") for name in ("product_id", "image", *KAGGLE_NAMES)}
-    )
-    photos = _check_photos([root / name for name in rows["image"]])
-    reasons, shas, seen = [], [], set()
-    for row, (sha, problem) in zip(rows.itertuples(), photos, strict=True):
-        if not row.product_id:
-            problem = "no product id"
-        elif row.product_id in seen:
-            problem = "product id used before"
-        elif not row.product_type:
-            problem = "no product type"
-        if not problem:
-            seen.add(row.product_id)
-        reasons.append(problem)
-        shas.append(sha)
-    rows["image_sha256"] = shas
-    usable = np.array([not reason for reason in reasons])
-    skipped = rows.loc[~usable, ["product_id", "image"]].reset_index(drop=True)
-    skipped["reason"] = pd.Series([reason for reason in reasons if reason], dtype=str)
+    rows = pd.DataFrame(dict.fromkeys(("product_id", "image", *KAGGLE_NAMES), "") | texts)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and hashlib let other threads run
+        checks = pool.map(_check_photo, [root / name for name in rows["image"]])
+        checks = tqdm(checks, "Checking photos", len(rows), leave=False)
+        rows["image_sha256"], rows["reason"] = zip(*checks, strict=True)
+    rows.loc[rows["product_type"] == "", "reason"] = "no product type"
+    rows.loc[rows["product_id"] == "", "reason"] = "no product id"
+    repeated = rows[rows["reason"] == ""].duplicated("product_id")
+    rows.loc[repeated.index[repeated], "reason"] = "product id used before"
+    usable = rows["reason"] == ""
+    skipped = rows.loc[~usable, ["product_id", "image", "reason"]].reset_index(drop=True)
     if not usable.any():
         first = "; ".join(f"{row.image}: {row.reason}" for row in skipped.head(3).itertuples())
         raise ValueError(f"None of the {len(rows)} rows can be used. The first ones: {first}.")
-    frame = rows[usable].reset_index(drop=True)
+    frame = rows[usable].drop(columns="reason").reset_index(drop=True)
     return Catalog(assign_splits(assign_groups(frame)), root, skipped)
 
 
@@ -189,23 +169,18 @@ def _text(value: object) -> str:
     return "" if pd.isna(value) else str(value).strip()
 
 
-def _check_photos(paths: Sequence[Path]) -> list[tuple[str, str]]:
-    """For each photo: (SHA-256, ""), or ("", what is wrong with it)."""
-
-    def check(path: Path) -> tuple[str, str]:
-        if not path.is_file():
-            return "", "photo missing"
-        try:
-            content = path.read_bytes()
-            with Image.open(io.BytesIO(content)) as photo:
-                photo.draft("RGB", (64, 64))  # a JPEG is read to its end, but computed at 1/8 size
-                photo.load()
-        except _BROKEN as error:
-            return "", f"photo can't be read: {_short(error)}"
-        return hashlib.sha256(content).hexdigest(), ""
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and hashlib let other threads run
-        return list(tqdm(pool.map(check, paths), "Checking photos", len(paths), leave=False))
+def _check_photo(path: Path) -> tuple[str, str]:
+    """SHA-256 of a photo and "", or "" and what is wrong with it."""
+    if not path.is_file():
+        return "", "photo missing"
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as photo:
+            photo.draft("RGB", (64, 64))  # a JPEG is read to its end, but computed at 1/8 size
+            photo.load()
+    except _BROKEN as error:
+        return "", f"photo can't be read: {_short(error)}"
+    return hashlib.sha256(content).hexdigest(), ""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -222,12 +197,11 @@ def open_photo(path: Path | str) -> Image.Image:
         FileNotFoundError: there is no such file.
         ValueError: the file is not a photo, or a damaged one.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no photo {path}.")
     try:
         with Image.open(path) as photo:
             return to_rgb(photo)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no photo {path}.") from None
     except _BROKEN as error:
         raise ValueError(f"{path} can't be read as a photo: {_short(error)}.") from error
 
@@ -239,8 +213,7 @@ def to_rgb(photo: Image.Image) -> Image.Image:
         photo = photo.point(lambda value: value / 257).convert("L")
     if photo.has_transparency_data:
         photo = photo.convert("RGBA")
-        ground = Image.new("RGBA", photo.size, "white")
-        photo = Image.alpha_composite(ground, photo)
+        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
     return photo.convert("RGB")
 
 
@@ -262,33 +235,25 @@ def normalise_title(title: str) -> str:
 def assign_groups(frame: pd.DataFrame) -> pd.DataFrame:
     """Add `group`: items with an identical photo or the same normalised title are in one group.
 
-    Links chain: A and B share a photo, B and C a title, so A, B and C are together (union-find).
+    Links chain: A and B share a photo, B and C a title, so A, B and C are together. The first row's
+    number travels along these links until nothing changes any more.
     """
-    parent = list(range(len(frame)))
-
-    def find(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]  # halve the path on the way
-            item = parent[item]
-        return item
-
-    titles = [normalise_title(title) for title in frame["title"]]
-    for keys in (frame["image_sha256"].tolist(), titles):
-        first: dict[str, int] = {}
-        for item, key in enumerate(keys):
-            if key:  # two items without a title have nothing in common
-                parent[find(item)] = find(first.setdefault(key, item))
-    roots = [find(item) for item in range(len(frame))]
-    return frame.assign(group=pd.factorize(np.array(roots))[0])
+    photos = frame["image_sha256"].to_numpy()
+    # Items without a title have nothing in common: a number stands in, which no title can be.
+    titles = pd.Series([normalise_title(t) or str(row) for row, t in enumerate(frame["title"])])
+    group, before = pd.Series(range(len(frame))), None
+    while not group.equals(before):
+        before = group
+        for keys in (photos, titles):
+            group = group.groupby(keys).transform("min")
+    return frame.assign(group=pd.factorize(group)[0])
 
 
-def assign_splits(
-    frame: pd.DataFrame, seed: int = 0, fractions: Sequence[float] = (0.8, 0.1, 0.1)
-) -> pd.DataFrame:
+def assign_splits(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Add `split`: whole groups in random order, each to the split that lacks most of its types.
 
     The result depends on the items and the seed, not on the order of the rows. Types with a handful
-    of items go to train first. A split's size is off its fraction by some 0.5 % of the items, or by
+    of items go to train first. A split's size is off its share by some 0.5 % of the items, or by
     one group where a large group fits nowhere.
 
     Raises:
@@ -306,7 +271,7 @@ def assign_splits(
     # Groups that would fill much of a small split come first, while train has room for them.
     large = np.where(sizes[order] > 0.02 * len(frame), sizes[order], 0)
     order = order[np.argsort(-large, kind="stable")]
-    lacking = np.outer(fractions, counts.sum(0))  # (splits, types): items still to come
+    lacking = np.outer(list(SPLITS.values()), counts.sum(0))  # (splits, types): items still to come
     choice = np.empty(len(counts), dtype=int)
 
     for group in order:
@@ -320,7 +285,7 @@ def assign_splits(
         giver = np.bincount(choice, minlength=3).argmax()
         smallest = min(np.flatnonzero(choice == giver), key=lambda group: sizes[group])
         choice[smallest] = empty
-    chosen = pd.Series([SPLITS[number] for number in choice], index=first_id.index)
+    chosen = pd.Series([list(SPLITS)[number] for number in choice], index=first_id.index)
     return frame.assign(split=frame["group"].map(chosen))
 
 
@@ -330,9 +295,6 @@ def assign_splits(
 
 def save_catalog(catalog: Catalog, path: Path | str) -> None:
     """Write `catalog.parquet`, atomically. Root and skipped rows travel in the file's metadata."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = Path(path).resolve()
     root = catalog.root.resolve()
     # Artefacts that hold their photos may be moved as a whole, and so may a repository.
@@ -353,9 +315,6 @@ def load_catalog(path: Path | str) -> Catalog:
         FileNotFoundError: it isn't there; the message names the notebook that makes it.
         ValueError: not a catalogue.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = Path(path).resolve()
     if not path.exists():
         raise FileNotFoundError(f"{path.name} is missing: run notebook 01 first.")
