@@ -26,8 +26,8 @@ def path(tmp_path):
     return tmp_path / "home" / "captions.jsonl"
 
 
-def open_journal(path, model="phi", prompt="p", options="o", **more) -> Journal:
-    return Journal(path, model, prompt, options, **more)
+def open_journal(path, model="phi", prompt="p", options="o") -> Journal:
+    return Journal(path, model, prompt, options)
 
 
 def test_rows_come_back_with_their_key(path):
