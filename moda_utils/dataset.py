@@ -6,9 +6,12 @@ its metadata. `datasets.load_dataset("path/to/dataset")` reads it, and so does t
 
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from .catalog import SPLITS, Catalog
 from .storage import atomic_dir
@@ -16,25 +19,21 @@ from .storage import atomic_dir
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-SOURCES = ("template", "raw", "refined")  # from plain to rich; the last one that exists is used
-METADATA = ("gender", "category", "sub_category", "product_type", "colour", "usage", "title")
+TEXTS = ["description_refined", "description_raw", "description_template"]  # the best one first
+COLUMNS = (
+    "product_id", "image", "description", "description_source", "description_template",
+    "description_raw", "description_refined", "gender", "category", "sub_category",
+    "product_type", "colour", "usage", "title", "group", "image_sha256",
+)  # fmt: skip
 _ROWS_AT_ONCE = 100  # photos of the real set come in files of up to 0.5 MB
 
 # The catalogue names its types in the plural; one garment is singular. Pairs stay as they are.
 SINGULAR = {
-    "tshirts": "T-shirt",
-    "tops": "top",
-    "shirts": "shirt",
-    "sweatshirts": "sweatshirt",
-    "jackets": "jacket",
-    "blazers": "blazer",
-    "dresses": "dress",
-    "skirts": "skirt",
-    "rompers": "romper",
-    "kurtas": "kurta",
-    "kurta sets": "kurta set",
+    "tshirts": "T-shirt", "tops": "top", "shirts": "shirt", "sweatshirts": "sweatshirt",
+    "jackets": "jacket", "blazers": "blazer", "dresses": "dress", "skirts": "skirt",
+    "rompers": "romper", "kurtas": "kurta", "kurta sets": "kurta set",
     "innerwear vests": "innerwear vest",
-}
+}  # fmt: skip
 COLOUR_WORDS = {"multi": "multicoloured"}
 
 
@@ -67,11 +66,13 @@ def write_dataset(catalog: Catalog, descriptions: pd.DataFrame | None, path: Pat
     Raises:
         ValueError: descriptions with an unknown or repeated product_id.
     """
-    import pyarrow.parquet as pq
+    from datasets import Features, Image, Value
 
     path = Path(path)
     frame = _with_descriptions(catalog.frame, descriptions)
-    schema = _features().arrow_schema
+    special = {"image": Image(), "group": Value("int64")}
+    features = Features({name: special.get(name, Value("string")) for name in COLUMNS})
+    schema = features.arrow_schema
     with atomic_dir(path) as folder:
         (folder / "data").mkdir()
         for split in SPLITS:
@@ -80,7 +81,10 @@ def write_dataset(catalog: Catalog, descriptions: pd.DataFrame | None, path: Pat
             with pq.ParquetWriter(folder / "data" / f"{split}.parquet", schema) as writer:
                 for start in range(0, len(part), _ROWS_AT_ONCE):
                     rows = part.iloc[start : start + _ROWS_AT_ONCE]
-                    writer.write_table(_table(rows, catalog.root, schema))
+                    files = [catalog.root / name for name in rows["image"]]
+                    photos = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+                    rows = rows.assign(image=photos)
+                    writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False))
         (folder / "README.md").write_text(_card(catalog, frame), encoding="utf-8")
     return path
 
@@ -94,131 +98,52 @@ def load_dataset_dir(path: Path | str) -> "DatasetDict":
     Raises:
         FileNotFoundError: it isn't there; the message names the notebook that makes it.
     """
-    import pyarrow.parquet as pq
     from datasets import Dataset, DatasetDict
     from datasets.table import InMemoryTable
 
-    path = Path(path)
-    files = {split: path / "data" / f"{split}.parquet" for split in SPLITS}
+    files = {split: Path(path) / "data" / f"{split}.parquet" for split in SPLITS}
     if not all(file.exists() for file in files.values()):
-        raise FileNotFoundError(f"{path.name}/ is missing or incomplete: run notebook 01 first.")
-    return DatasetDict(
-        {
-            split: Dataset(InMemoryTable(pq.read_table(file)), split=split)
-            for split, file in files.items()
-        }
-    )
+        name = Path(path).name
+        raise FileNotFoundError(f"{name}/ is missing or incomplete: run notebook 01 first.")
+    tables = {split: InMemoryTable(pq.read_table(file)) for split, file in files.items()}
+    return DatasetDict({split: Dataset(table, split=split) for split, table in tables.items()})
 
 
 def _with_descriptions(frame: pd.DataFrame, descriptions: pd.DataFrame | None) -> pd.DataFrame:
     """The catalogue's rows with all three texts (or None), the best of them, and its source."""
-    frame = frame.copy()
-    texts = {"template": [template_description(row) for row in frame.to_dict("records")]}
-    for source in SOURCES[1:]:
-        column = f"description_{source}"
-        given = {}
-        if descriptions is not None and column in descriptions:
-            given = dict(zip(descriptions["product_id"], descriptions[column], strict=True))
-            if len(given) < len(descriptions):
-                raise ValueError("The descriptions name a product_id twice: keep one row per item.")
-            if strangers := sorted(set(given) - set(frame["product_id"])):
-                raise ValueError(
-                    f"{len(strangers)} descriptions are for items that the catalogue lacks "
-                    f"({', '.join(strangers[:3])}): make them from this catalogue."
-                )
-        found = (given.get(item) for item in frame["product_id"])
-        texts[source] = [text if isinstance(text, str) and text.strip() else None for text in found]
-    best = [
-        next(source for source in reversed(SOURCES) if texts[source][row] is not None)
-        for row in range(len(frame))
-    ]
-    frame["description"] = [texts[source][row] for row, source in enumerate(best)]
-    frame["description_source"] = best
-    for source in SOURCES:
-        frame[f"description_{source}"] = pd.Series(texts[source], dtype=object, index=frame.index)
-    return frame
-
-
-def _features() -> Any:
-    from datasets import Features, Image, Value
-
-    text = Value("string")
-    return Features(
-        {
-            "product_id": text,
-            "image": Image(),
-            "description": text,
-            "description_source": text,
-            **{f"description_{source}": text for source in SOURCES},
-            **dict.fromkeys(METADATA, text),
-            "group": Value("int64"),
-            "image_sha256": text,
-        }
-    )
-
-
-def _table(rows: pd.DataFrame, root: Path, schema: Any) -> Any:
-    import pyarrow as pa
-
-    images = [
-        {"bytes": (root / name).read_bytes(), "path": Path(name).name} for name in rows["image"]
-    ]
-    columns = {name: images if name == "image" else rows[name].tolist() for name in schema.names}
-    return pa.Table.from_pydict(columns, schema=schema)
+    given = pd.DataFrame(columns=["product_id"]) if descriptions is None else descriptions
+    if given["product_id"].duplicated().any():
+        raise ValueError("The descriptions name a product_id twice: keep one row per item.")
+    if strangers := sorted(set(given["product_id"]) - set(frame["product_id"])):
+        raise ValueError(
+            f"{len(strangers)} descriptions are for items that the catalogue lacks "
+            f"({', '.join(strangers[:3])}): make them from this catalogue."
+        )
+    texts = given.set_index("product_id").reindex(index=frame["product_id"], columns=TEXTS)
+    texts["description_template"] = [template_description(row) for row in frame.to_dict("records")]
+    texts = texts.map(lambda text: text if isinstance(text, str) and text.strip() else None)
+    best = texts.notna().idxmax(axis=1).str.removeprefix("description_")
+    texts = texts.assign(description=texts.bfill(axis=1).iloc[:, 0], description_source=best)
+    return frame.join(texts, on="product_id")
 
 
 def _card(catalog: Catalog, frame: pd.DataFrame) -> str:
     """The README.md of the dataset: how to load it, what is in it, where it comes from."""
     drawn = (catalog.root / "data" / "drawn_truth.csv").exists()
-    sizes = frame["split"].value_counts()
-    sources = frame["description_source"].value_counts()
     photos = (
         "Drawn by the course itself (MIT licence, like its code): clip art, not photographs."
         if drawn
         else "Real product photos. Their licence is not established: check the page of their\n"
         "source before you share this folder."
     )
-    files = "\n".join(
-        f"      - split: {split}\n        path: data/{split}.parquet" for split in SPLITS
+    splits, sources = (frame[column].value_counts() for column in ("split", "description_source"))
+    card = Template(Path(__file__).with_name("dataset_card.md").read_text(encoding="utf-8"))
+    return card.substitute(
+        license="mit" if drawn else "other",
+        tag="synthetic" if drawn else "product photos",
+        items=len(frame),
+        splits=", ".join(f"{split} {splits[split]}" for split in SPLITS),
+        skipped=len(catalog.skipped),
+        photos=photos,
+        sources=", ".join(f"{source} {count}" for source, count in sources.items()),
     )
-    return f"""---
-license: {"mit" if drawn else "other"}
-language: en
-task_categories:
-  - image-to-text
-tags:
-  - fashion
-  - {"synthetic" if drawn else "product photos"}
-configs:
-  - config_name: default
-    data_files:
-{files}
----
-# Fashion photos with descriptions
-
-{len(frame)} items: {", ".join(f"{split} {sizes.get(split, 0)}" for split in SPLITS)}.
-{len(catalog.skipped)} rows or photos of the source could not be used.
-
-**Photos.** {photos} Each is the file of the source, byte for byte.
-
-**Texts.** `description` is the text to train on; `description_source` says which one it is:
-{", ".join(f"{source} {sources[source]}" for source in SOURCES if source in sources)}.
-
-| column | content |
-|---|---|
-| `description_template` | written from the metadata by a rule |
-| `description_raw` | what the captioning model wrote, or null |
-| `description_refined` | the raw one, corrected with the metadata, or null |
-| {", ".join(f"`{name}`" for name in METADATA)} | metadata of the source |
-| `group` | items with the same photo file or the same title, up to case, digits and punctuation |
-| `image_sha256` | SHA-256 of the photo file |
-
-**Splits.** Made by group, so that no photo and no title is in two of them, and stratified by
-`product_type` as far as the groups allow.
-
-```python
-from datasets import load_dataset
-
-dataset = load_dataset("path/to/this/folder")
-```
-"""
