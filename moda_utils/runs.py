@@ -1,9 +1,9 @@
 """The folder of a training run: what was measured, what is kept, where to go on after a kill.
 
 `config.json` says which recipe, data and model the run belongs to, `metrics.jsonl` has a row per
-optimizer step and per validation, `state.pt` has all that is needed to go on (and is gone when the
-run is finished), `epoch-NN.safetensors` the trained weights in float16, and `best/` a whole model:
-that of the epoch with the lowest validation loss.
+optimizer step and per validation, `state.pt` all that is needed to go on (gone when finished),
+`epoch-NN.safetensors` the trained weights in float16, and `best/` a whole model: that of the epoch
+with the lowest validation loss.
 """
 
 import json
@@ -41,6 +41,13 @@ class History:
     def best(self) -> dict[str, Any]:
         """The validation row with the lowest loss: the weights of its epoch are in `best/`."""
         return min(self.of("validation"), key=lambda row: row["loss"])
+
+    def __str__(self) -> str:
+        last, best = self.of("validation")[-1], self.best
+        return (
+            f"{last['epoch']} epochs in {last['seconds']:.0f} s, "
+            f"lowest validation loss {best['loss']:.3f} in epoch {best['epoch']}"
+        )
 
 
 def load_history(run_dir: Path | str) -> History:
@@ -106,16 +113,14 @@ class RunFolder:
     def open(self, passport: dict[str, Any]) -> bool:
         """Go on from what the folder holds. True: the run is finished, its best weights are loaded.
 
-        Args:
-            passport: recipe, data and model; has to equal that of a run which is there already.
-
         Raises:
-            ValueError: it doesn't; the message says what differs, and offers another name.
+            ValueError: the run that is there has another passport (recipe, data, model); the
+                message says what differs, and offers another name.
         """
         path = self.folder / "config.json"
-        passport = json.loads(json.dumps(passport))  # as it looks when read back
+        self._passport = json.loads(json.dumps(passport))  # as it looks when read back
         found = read_json(path) if path.exists() else None
-        if found and (changes := _changes(found, passport)):
+        if found and (changes := _changes(found, self._passport)):
             raise ValueError(
                 f"The run {self.folder.name!r} was begun with something else: "
                 f"{'; '.join(changes)}. Choose another name, such as {_free_name(self.folder)!r}, "
@@ -123,23 +128,27 @@ class RunFolder:
             )
         if found and found["finished"]:
             self.history = load_history(self.folder)
-            load_weights(self.model, self.folder / "best" / "model.safetensors")
-            print(f"{self.folder.name} is finished, so it is loaded: {self._summary()}.")
+            self.load_best()
+            print(f"{self.folder.name} is finished, so it is loaded: {self.history}.")
             return True
-        self._passport = passport
         if self._resume():
             print(f"{self.folder.name} goes on in epoch {self.epoch}, after step {self.step}.")
         elif self.main:
-            write_json(path, passport | {"finished": False})
+            write_json(path, self._passport | {"finished": False})
             self._write_rows(anew=True)
-            print(self._sizes(passport["recipe"]["snapshot_epochs"]))
+            trained = sum(weight.numel() for weight in trained_weights(self.model).values()) / 1e6
+            every = sum(weight.numel() for weight in self.model.parameters()) / 1e6
+            print(
+                f"{trained:.1f} M weights are trained, {every - trained:.1f} M frozen. Disk: "
+                f"best/ {2 * every:.0f} MB, a snapshot {2 * trained:.0f} MB, state up to "
+                f"{12 * trained:.0f} MB."
+            )
         return False
 
     def after_step(self, loss: float, gradient_norm: float, tokens: int) -> None:
         """Note an optimizer step."""
         now = time.monotonic()
-        self.position += 1
-        self.step += 1
+        self.position, self.step = self.position + 1, self.step + 1
         rate = tokens / max(now - self._last_step, 1e-9)
         self._note("train", loss, tokens, gradient_norm=gradient_norm, tokens_per_second=rate)
         self._last_step = now
@@ -150,13 +159,21 @@ class RunFolder:
         memory = torch.cuda.max_memory_allocated() if on_gpu else psutil.Process().memory_info().rss
         self._note("validation", loss, tokens, memory_gb=memory / 1e9)
         weights = {k: v.detach().half().cpu() for k, v in trained_weights(self.model).items()}
-        if self.history.best["epoch"] == self.epoch:
+        is_best = self.history.best["epoch"] == self.epoch
+        if is_best:
             self._best = weights
-        if snapshot and self.main:
-            with atomic_path(self.folder / f"epoch-{self.epoch:02d}.safetensors") as path:
-                save_file(weights, path)
         self._write_rows()
-        self._print_epoch()
+        if self.main:
+            if snapshot:
+                with atomic_path(self.folder / f"epoch-{self.epoch:02d}.safetensors") as path:
+                    save_file(weights, path)
+            rows = [row for row in self.history.of("train") if row["epoch"] == self.epoch]
+            mean = sum(r["loss"] * r["tokens"] for r in rows) / sum(r["tokens"] for r in rows)
+            row = self.history.rows[-1]
+            print(
+                f"epoch {self.epoch:3}  training {mean:.3f}  validation {loss:.3f}  learning rate "
+                f"{row['lr']:.1e}  {row['seconds']:5.1f} s{'  best so far' if is_best else ''}"
+            )
         self.epoch, self.position = self.epoch + 1, 0
         self._last_step = time.monotonic()
 
@@ -165,10 +182,8 @@ class RunFolder:
         self._write_rows()
         self._write_best()
         state = {
-            "epoch": self.epoch,
-            "position": self.position,
-            "step": self.step,
-            "seconds": self._seconds(),
+            "place": (self.epoch, self.position, self.step),
+            "seconds": time.monotonic() - self._started,
             "weights": trained_weights(self.model),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -181,14 +196,16 @@ class RunFolder:
         self._saved = time.monotonic()
 
     def finish(self) -> None:
-        """Mark the run as finished and give the model its best weights."""
-        self._write_rows()
+        """Write what is left to write, and mark the run as finished."""
         self._write_best()
         if self.main:
             write_json(self.folder / "config.json", self._passport | {"finished": True})
             (self.folder / "state.pt").unlink(missing_ok=True)
+            print(f"Finished: {self.history}.")
+
+    def load_best(self) -> None:
+        """Give the model the weights of the best epoch."""
         load_weights(self.model, self.folder / "best" / "model.safetensors")
-        print(f"Finished: {self._summary()}.")
 
     def _resume(self) -> bool:
         path = self.folder / "state.pt"
@@ -199,7 +216,7 @@ class RunFolder:
         except (RuntimeError, UnpicklingError, EOFError):
             warnings.warn(f"{path} is damaged: the run begins anew.", stacklevel=4)
             return False
-        self.epoch, self.position, self.step = (state[k] for k in ("epoch", "position", "step"))
+        self.epoch, self.position, self.step = state["place"]
         _copy(state["weights"], self.model)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -214,86 +231,47 @@ class RunFolder:
         return True
 
     def _note(self, split: str, loss: float, tokens: int, **more: float) -> None:
-        place = {"step": self.step, "epoch": self.epoch, "split": split}
-        rate = self.optimizer.param_groups[0]["lr"]
-        measured = {"loss": loss, "lr": rate, "tokens": tokens, "seconds": self._seconds()}
-        self.history.rows.append(place | measured | more)
-
-    def _seconds(self) -> float:
-        return time.monotonic() - self._started
+        place = {"step": self.step, "epoch": self.epoch, "split": split, "loss": loss}
+        place |= {"lr": self.optimizer.param_groups[0]["lr"], "tokens": tokens}
+        self.history.rows.append(place | {"seconds": time.monotonic() - self._started} | more)
 
     def _write_rows(self, anew: bool = False) -> None:
-        if not self.main:
-            return
-        path = self.folder / "metrics.jsonl"
-        if anew:
+        path, rows = self.folder / "metrics.jsonl", self.history.rows
+        lines = [json.dumps(row) + "\n" for row in rows[0 if anew else self._written :]]
+        if self.main and anew:
             with atomic_path(path) as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history.rows))
-        else:
+                temporary.write_text("".join(lines))
+        elif self.main:
             with open(path, "a", encoding="utf-8") as file:
-                file.writelines(
-                    json.dumps(row) + "\n" for row in self.history.rows[self._written :]
-                )
+                file.writelines(lines)
                 file.flush()
                 os.fsync(file.fileno())
-        self._written = len(self.history.rows)
+        self._written = len(rows)
 
     def _write_best(self) -> None:
-        if not self._best or not self.main:
-            return
-        names = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        state = {k: v.half().cpu() for k, v in self.model.state_dict().items() if k in names}
-        with atomic_dir(self.folder / "best") as folder:
-            self.model.save_pretrained(folder, state_dict=state | self._best)
-            self.processor.save_pretrained(folder)
+        if self._best and self.main:
+            names = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+            state = {k: v.half().cpu() for k, v in self.model.state_dict().items() if k in names}
+            with atomic_dir(self.folder / "best") as folder:
+                self.model.save_pretrained(folder, state_dict=state | self._best)
+                self.processor.save_pretrained(folder)
         self._best = {}
-
-    def _print_epoch(self) -> None:
-        rows = [row for row in self.history.of("train") if row["epoch"] == self.epoch]
-        loss = sum(r["loss"] * r["tokens"] for r in rows) / sum(r["tokens"] for r in rows)
-        last = self.history.rows[-1]
-        mark = "  best so far" if self.history.best is last else ""
-        if self.main:
-            print(
-                f"epoch {self.epoch:3}  training {loss:.3f}  validation {last['loss']:.3f}  "
-                f"learning rate {last['lr']:.1e}  {last['seconds']:5.1f} s{mark}"
-            )
-
-    def _summary(self) -> str:
-        last, best = self.history.of("validation")[-1], self.history.best
-        return (
-            f"{last['epoch']} epochs in {last['seconds']:.0f} s, "
-            f"lowest validation loss {best['loss']:.3f} in epoch {best['epoch']}"
-        )
-
-    def _sizes(self, snapshots: list[int]) -> str:
-        trained = sum(weight.numel() for weight in trained_weights(self.model).values()) / 1e6
-        every = sum(weight.numel() for weight in self.model.parameters()) / 1e6
-        return (
-            f"{trained:.1f} M weights are trained, {every - trained:.1f} M frozen. Disk: best/ "
-            f"{2 * every:.0f} MB, snapshots {len(snapshots)} x {2 * trained:.0f} MB, state up to "
-            f"{12 * trained:.0f} MB."
-        )
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between two passports, in words."""
     changes = []
     for part, fields in new.items():
-        for name, value in fields.items():
-            before = old.get(part, {}).get(name)
-            if isinstance(value, float) and isinstance(before, float):
-                # Embeddings computed on another machine differ in their last digits.
-                same = math.isclose(value, before, rel_tol=1e-3)
-            else:
-                same = value == before
-            if not same and name != "save_minutes":
-                changes.append(f"{part} {name}: {before} then, {value} now")
+        for name, now in fields.items():
+            then = old.get(part, {}).get(name)
+            same = now == then or name == "save_minutes"
+            if name.endswith("embeddings") and isinstance(then, float):
+                same = math.isclose(now, then, rel_tol=1e-3)  # another machine's last digits
+            if not same:
+                changes.append(f"{part} {name}: {then} then, {now} now")
     return changes
 
 
 def _free_name(folder: Path) -> str:
-    number = 2
-    while (folder.parent / f"{folder.name}-{number}").exists():
-        number += 1
-    return f"{folder.name}-{number}"
+    names = (f"{folder.name}-{number}" for number in range(2, 1000))
+    return next(name for name in names if not (folder.parent / name).exists())

@@ -219,6 +219,8 @@ def train(
 
     accelerator.unwrap_model(ready, keep_fp32_wrapper=False)
     run.finish()
+    accelerator.wait_for_everyone()
+    run.load_best()
     return run.history
 
 
@@ -265,8 +267,11 @@ def _checked(
     """The split as tokens, if it is not empty, holds numbers only and fits the language model."""
     if not len(examples):
         raise ValueError(f"The {split} split is empty: run notebook 01 on more items.")
-    for row in (~examples.image_embeds.isfinite().all(dim=1)).nonzero().flatten().tolist():
-        raise ValueError(f"The embedding of item {examples.names[row]} is not finite.")
+    finite = examples.image_embeds.isfinite().all(dim=1)  # (N,)
+    if not finite.all():
+        raise ValueError(
+            f"The embedding of item {examples.names[finite.int().argmin()]} is not finite."
+        )
     tokens = tokenize(processor, examples, model.device)
     longest = int(tokens.lengths.argmax())
     places = 1 + int(tokens.lengths[longest])  # the image takes one

@@ -243,8 +243,8 @@ def test_a_changed_recipe_or_data_is_refused_with_a_new_name(folder, tmp_path):
     model, processor = build(folder)
     train_set, held_out = examples(), examples(9)
     train(model, processor, train_set, held_out, TINY, tmp_path / "moda")
-    changed = dataclasses.replace(TINY, learning_rate=0.01, save_minutes=9)
-    with pytest.raises(ValueError, match=r"learning_rate: 0.001 then, 0.01 now") as caught:
+    changed = dataclasses.replace(TINY, learning_rate=0.0010001, save_minutes=9)
+    with pytest.raises(ValueError, match=r"learning_rate: 0.001 then, 0.0010001 now") as caught:
         train(model, processor, train_set, held_out, changed, tmp_path / "moda")
     assert "'moda-2'" in str(caught.value) and "save_minutes" not in str(caught.value)
     (tmp_path / "moda-2").mkdir()
