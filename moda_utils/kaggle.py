@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-_MINI = "MODA_PROFILE=mini works now, without a network."
+from requests.exceptions import ChunkedEncodingError, RequestException
 
 
 def download(handle: str) -> Path:
@@ -19,7 +19,6 @@ def download(handle: str) -> Path:
     os.environ.setdefault("DISABLE_COLAB_CACHE", "true")
     os.environ.setdefault("KAGGLEHUB_VERBOSITY", "error")
     import kagglehub
-    import requests
     from kagglehub.cache import get_cached_archive_path
     from kagglehub.exceptions import DataCorruptionError
     from kagglehub.handle import parse_dataset_handle
@@ -28,38 +27,31 @@ def download(handle: str) -> Path:
     try:
         return Path(kagglehub.dataset_download(handle))
     except DataCorruptionError as error:
-        problem = "The photos arrived damaged and were deleted: run the cell again"
-        raise RuntimeError(f"{problem}. {_MINI}") from error
-    except requests.exceptions.ChunkedEncodingError as error:
-        problem = "The download was cut: run the cell again, it goes on where it stopped"
-        raise RuntimeError(f"{problem}. {_MINI}") from error
-    except requests.exceptions.RequestException as error:
-        raise RuntimeError(f"{_explain(error, handle)}. {_MINI}") from error
-    except OSError as error:
-        problem = f"The photos can't be stored ({error}): free some space or set KAGGLEHUB_CACHE"
-        raise RuntimeError(f"{problem}. {_MINI}") from error
+        cause, problem = error, "The photos arrived damaged and were deleted: run the cell again"
+    except OSError as error:  # those of requests are such, too
+        cause, problem = error, _explain(error, handle)
     except Exception as error:
         # zipfile, tarfile and zlib each have their own error for an archive that is none. It is
         # deleted, or the next try would find it "complete" and fail in the same way.
         archive.unlink(missing_ok=True)
-        problem = (
-            f"Kaggle's archive can't be unpacked ({error}) and was deleted: run the cell again"
-        )
-        raise RuntimeError(f"{problem}. {_MINI}") from error
+        what = f"Kaggle's archive can't be unpacked ({error}) and was deleted"
+        cause, problem = error, f"{what}: run the cell again"
+    raise RuntimeError(f"{problem}. MODA_PROFILE=mini works now, without a network.") from cause
 
 
-def _explain(error: Exception, handle: str) -> str:
-    response = getattr(error, "response", None)
-    status = None if response is None else response.status_code
-    if status in (401, 403):
-        return (
-            f"Kaggle refused the download (HTTP {status}): these photos need no account, so remove "
-            "a wrong KAGGLE_API_TOKEN or kaggle.json, or accept the terms on the dataset's page"
-        )
+def _explain(error: OSError, handle: str) -> str:
+    if not isinstance(error, RequestException):
+        return f"The photos can't be stored ({error}): free some space or set KAGGLEHUB_CACHE"
+    if isinstance(error, ChunkedEncodingError):
+        return "The download was cut: run the cell again, it goes on where it stopped"
+    status = getattr(error.response, "status_code", None)
+    if status is None:
+        return "Kaggle can't be reached: check the network and run the cell again"
     if status == 404:
         return f"Kaggle has no dataset {handle} (HTTP 404): point MODA_DATA_DIR at a copy of it"
-    if status is not None:
-        return (
-            f"Kaggle can't serve the photos now (HTTP {status}): run the cell again in some minutes"
-        )
-    return "Kaggle can't be reached: check the network and run the cell again"
+    if status not in (401, 403):
+        return f"Kaggle can't serve the photos now (HTTP {status}): try again in some minutes"
+    return (
+        f"Kaggle refused the download (HTTP {status}): these photos need no account, so remove a "
+        "wrong KAGGLE_API_TOKEN or kaggle.json, or accept the terms on the dataset's page"
+    )
