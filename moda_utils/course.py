@@ -6,9 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import metadata
+from importlib.metadata import distributions
 from pathlib import Path
 
 from .profiles import ROOT, Profile, get_profile
@@ -18,28 +16,12 @@ from .storage import atomic_path
 # until they exist, template descriptions stand in.
 NEEDS = {"02": ["01"], "03": ["01"], "05": ["01"], "06": ["01", "05"], "07": ["05"], "08": ["01"]}
 
-# Without go=True, catch_up starts only what stays below these.
-FREE_MINUTES, FREE_GB = 2.0, 1.0
+STAGES = {"01": "notebook 01: photos, checks and splits", "05": "notebook 05: train MODA"}
 
+# What keep() copies.
+KEPT = ("catalog.parquet", "*.jsonl", "evaluation/*.json", "runs/*/*.json*", "runs/*/best/**/*")
 
-@dataclass(frozen=True)
-class Cost:
-    """What a stage takes on this device, roughly: minutes, and gigabytes to download."""
-
-    minutes: float
-    gb: float
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What one notebook computes, without the notebook."""
-
-    title: str
-    cost: Callable[[Profile], Cost]
-    run: Callable[[Profile], None]
-
-
-_replaced: dict[str, str | None] = {}  # what setup() has put in place of which MODA_PROFILE
+_replaced: dict[str, str] = {}  # what setup() has put in place of which MODA_PROFILE
 
 
 def setup(notebook: str, profile: str = "auto") -> Profile:
@@ -82,30 +64,27 @@ def require(path: Path, notebook: str) -> Path:
     return path
 
 
-def catch_up(notebook: str, go: bool = False, profile: Profile | None = None) -> None:
+def catch_up(notebook: str, go: bool = False) -> None:
     """Make what a notebook starts from, for a reader who skipped the ones before it.
 
     Prints what will run with minutes and gigabytes. What takes longer than 2 minutes or downloads
     more than 1 GB starts only with `go=True`.
     """
-    profile = profile or get_profile()
+    profile = get_profile()
     missing = _missing(notebook, profile)
     if not missing:
         print(f"Everything that notebook {notebook} starts from is here.")
         return
-    costs = {number: _STAGES[number].cost(profile) for number in missing}
-    for number, cost in costs.items():
-        what = f"notebook {number}: {_STAGES[number].title}"
-        print(f"{what:45} about {cost.minutes:.1f} minutes, {cost.gb:.1f} GB to download")
-    minutes = sum(cost.minutes for cost in costs.values())
-    if not go and (minutes > FREE_MINUTES or sum(cost.gb for cost in costs.values()) > FREE_GB):
-        print(
-            f'Not started. catch_up("{notebook}", go=True) runs it all. Cheaper: the profile mini, '
-            "or MODA_DATA_DIR with fewer items."
-        )
+    costs = [_cost(number, profile) for number in missing]
+    for number, (minutes, gb) in zip(missing, costs, strict=True):
+        print(f"{STAGES[number]:45} about {minutes:.1f} minutes, {gb:.1f} GB to download")
+    minutes, gb = map(sum, zip(*costs, strict=True))
+    if not go and (minutes > 2 or gb > 1):
+        cheaper = "Cheaper: the profile mini, or MODA_DATA_DIR with fewer items."
+        print(f'Not started. catch_up("{notebook}", go=True) runs it all. {cheaper}')
         return
     for number in missing:
-        _STAGES[number].run(profile)
+        _run(number, profile)
 
 
 def keep(profile: Profile, folder: str) -> None:
@@ -116,22 +95,13 @@ def keep(profile: Profile, folder: str) -> None:
     if not folder:
         print("No folder is named: nothing was copied.")
         return
-    small = (
-        "catalog.parquet",
-        "*.jsonl",
-        "evaluation/*.json",
-        "runs/*/*.json*",
-        "runs/*/best/**/*",
-    )
-    files = [file for pattern in small for file in profile.home.glob(pattern) if file.is_file()]
+    files = [file for pattern in KEPT for file in profile.home.glob(pattern) if file.is_file()]
     target = Path(folder).expanduser() / profile.home.name
     for file in files:
         with atomic_path(target / file.relative_to(profile.home)) as temporary:
             shutil.copyfile(file, temporary)
-    size = sum(file.stat().st_size for file in files) / 1e6
-    print(
-        f"{len(files)} files, {size:.1f} MB, copied to {target}: set MODA_HOME={folder} to go on."
-    )
+    mb = sum(file.stat().st_size for file in files) / 1e6
+    print(f"{len(files)} files, {mb:.1f} MB, copied to {target}: set MODA_HOME={folder} to go on.")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -154,19 +124,10 @@ def _missing(notebook: str, profile: Profile) -> list[str]:
     return sorted(missing)
 
 
-def _dataset_cost(profile: Profile) -> Cost:
-    remote = profile.data_source.startswith("kaggle:")
-    return Cost(5.0, 0.4) if remote else Cost(0.5, 0.0)
-
-
-def _build_dataset(profile: Profile) -> None:
-    from .catalog import build_catalog
-
-    print(build_catalog(profile))
-
-
-def _training_cost(profile: Profile) -> Cost:
-    """By arithmetic: 6 operations per weight and token, some 30 tokens per item."""
+def _cost(number: str, profile: Profile) -> tuple[float, float]:
+    """What a notebook's stage takes on this device, roughly: minutes, and gigabytes to download."""
+    if number == "01":
+        return (5.0, 0.4) if profile.data_source.startswith("kaggle:") else (0.5, 0.0)
     from pyarrow.parquet import read_metadata
 
     from .device import best_device
@@ -177,21 +138,22 @@ def _training_cost(profile: Profile) -> Cost:
     files = [file for file in Path(profile.language.name).rglob("*") if file.is_file()]
     # Shipped weights are float16, two bytes each; what comes from the hub is OPT-125M.
     weights = sum(file.stat().st_size for file in files) / 2 or 125e6
+    # Training takes 6 operations per weight and token; an item has some 30 tokens.
     operations = 6 * weights * 30 * items * profile.epochs
     speed = 2e13 if best_device().type == "cuda" else 5e10 * (os.cpu_count() or 1)
-    return Cost(0.5 + operations / speed / 60, 0.0 if files else 0.9)
+    return 0.5 + operations / speed / 60, 0.0 if files else 0.9
 
 
-def _train(profile: Profile) -> None:
-    from .training import train_from_profile
+def _run(number: str, profile: Profile) -> None:
+    """What the notebook computes, without the notebook."""
+    if number == "01":
+        from .catalog import build_catalog
 
-    train_from_profile(profile)
+        print(build_catalog(profile))
+    else:
+        from .training import train_from_profile
 
-
-_STAGES = {
-    "01": Stage("photos, checks and splits", _dataset_cost, _build_dataset),
-    "05": Stage("train MODA", _training_cost, _train),
-}
+        train_from_profile(profile)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -200,37 +162,24 @@ _STAGES = {
 
 def _provide_packages() -> None:
     """Install what requirements.txt names and Colab lacks; elsewhere say how to install it."""
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    wanted = [line.split("#")[0].strip() for line in lines]
-    missing = [line for line in wanted if line and not _installed(re.split(r"[<>=!~\s]", line)[0])]
-    if not missing:
-        return
-    command = [sys.executable, "-m", "pip", "install", "--quiet", *missing]
-    if "google.colab" in sys.modules:
-        subprocess.run(command, check=True)
-    else:
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    wanted = re.findall(r"^([\w-]+)([^#\s]*)", text, re.M)  # name, versions
+    missing = [name + versions for name, versions in wanted if not any(distributions(name=name))]
+    if missing and "google.colab" in sys.modules:
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
+    elif missing:
         print(f"Missing packages: {', '.join(missing)}. Install: pip install -r requirements.txt")
-
-
-def _installed(package: str) -> bool:
-    try:
-        metadata.distribution(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _remember(form: str) -> None:
     """Let a choice made in the form reach everything that asks for the profile later."""
     if _replaced and os.environ.get("MODA_PROFILE") == _replaced["by"]:
-        # An earlier choice, taken back by this run of the cell.
-        os.environ.pop("MODA_PROFILE")
-        if _replaced["before"]:
-            os.environ["MODA_PROFILE"] = _replaced["before"]
+        # An earlier choice, taken back by this run of the cell. "" is no choice.
+        os.environ["MODA_PROFILE"] = _replaced["before"]
     _replaced.clear()
     if form != "auto":
         get_profile(form)  # an unknown name is refused before it is remembered
-        _replaced.update(by=form, before=os.environ.get("MODA_PROFILE"))
+        _replaced.update(by=form, before=os.environ.get("MODA_PROFILE", ""))
         os.environ["MODA_PROFILE"] = form
 
 

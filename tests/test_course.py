@@ -9,7 +9,7 @@ from shop import shop_row, write_shop
 
 from moda_utils import course
 from moda_utils.catalog import load_catalog
-from moda_utils.course import Cost, Stage, catch_up, require, setup
+from moda_utils.course import catch_up, require, setup
 from moda_utils.profiles import ROOT, get_profile
 
 
@@ -62,7 +62,7 @@ def test_a_choice_in_the_form_holds_until_it_is_taken_back(monkeypatch):
     setup("00", "full")
     setup("00", "mini")
     setup("00", "auto")
-    assert "MODA_PROFILE" not in os.environ
+    assert not os.environ["MODA_PROFILE"]
 
 
 def test_an_unknown_profile_is_refused_and_not_remembered():
@@ -90,17 +90,14 @@ def test_catch_up_builds_the_catalogue(home, capsys):
     assert (home / "catalog.parquet").stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("cost", [Cost(2.5, 0.0), Cost(0.1, 1.2)])
-def test_what_is_dear_starts_only_on_request(monkeypatch, capsys, cost):
+@pytest.mark.parametrize(("minutes", "gb"), [(2.5, 0.0), (0.1, 1.2)])
+def test_what_is_dear_starts_only_on_request(monkeypatch, capsys, minutes, gb):
     started = []
-    for number in ("01", "05"):
-        stage = Stage(
-            f"stage {number}", lambda profile: cost, lambda p, n=number: started.append(n)
-        )
-        monkeypatch.setitem(course._STAGES, number, stage)
+    monkeypatch.setattr(course, "_cost", lambda number, profile: (minutes, gb))
+    monkeypatch.setattr(course, "_run", lambda number, profile: started.append(number))
     catch_up("06")
     printed = capsys.readouterr().out
-    assert f"about {cost.minutes} minutes, {cost.gb} GB to download" in printed
+    assert f"about {minutes} minutes, {gb} GB to download" in printed
     assert 'Not started. catch_up("06", go=True) runs it all. Cheaper: the profile mini' in printed
     assert started == []
     catch_up("06", go=True)
@@ -108,16 +105,14 @@ def test_what_is_dear_starts_only_on_request(monkeypatch, capsys, cost):
 
 
 def test_costs_follow_from_the_checkpoints_not_from_the_profile(monkeypatch):
-    mini, full = get_profile("mini"), get_profile("full")
-    training = course._STAGES["05"].cost
-    assert training(full).gb > 0.5
+    mini, full = (course._cost("05", get_profile(name)) for name in ("mini", "full"))
+    assert full[1] > 0.5  # GB
     if (ROOT / "moda_utils" / "mini" / "checkpoints" / "opt").is_dir():
-        assert training(mini).gb == 0
-        assert training(mini).minutes < training(full).minutes
-    dataset = course._STAGES["01"].cost
-    assert dataset(full).gb == 0  # photos from a folder
+        assert mini[1] == 0
+        assert mini[0] < full[0]  # minutes
+    assert course._cost("01", get_profile("full"))[1] == 0  # photos from a folder
     monkeypatch.delenv("MODA_DATA_DIR")
-    assert dataset(get_profile("full")).gb > 0
+    assert course._cost("01", get_profile("full"))[1] > 0
 
 
 def test_keep_copies_what_is_small(home, tmp_path, capsys):
