@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator
 from PIL import Image
 
@@ -29,26 +30,14 @@ SKY, PURPLE, GREY, INK = "#56B4E9", "#AA4499", "#8A8A8A", "#222222"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, GREY, INK)
 
 STYLE = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": "#666666",
-    "axes.grid": True,
-    "axes.labelsize": 10,
-    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "figure.dpi": 100,
-    "figure.facecolor": "white",  # opaque: a transparent figure vanishes on a dark page
-    "font.size": 10,
-    "grid.color": "#E3E3E3",
-    "legend.frameon": False,
-    "savefig.facecolor": "white",
-    "text.color": INK,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-}
+    "axes.grid": True, "axes.axisbelow": True, "axes.edgecolor": "#666666", "grid.color": "#E3E3E3",
+    "axes.spines.right": False, "axes.spines.top": False, "legend.frameon": False,
+    "axes.titlelocation": "left", "axes.titlesize": 11, "axes.titleweight": "bold",
+    "font.size": 10, "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
+    "text.color": INK, "axes.prop_cycle": matplotlib.cycler(color=PALETTE), "figure.dpi": 100,
+    # Opaque: a transparent figure vanishes on a dark page.
+    "figure.facecolor": "white", "savefig.facecolor": "white",
+}  # fmt: skip
 matplotlib.rcParams.update(STYLE)
 
 
@@ -116,36 +105,29 @@ def photo_grid(
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         bottom = height - head - row * (tall + caption) - tall
-        place = (column * cell + 0.05, bottom, cell - 0.1, tall)
-        axis = made.add_axes((place[0] / 7, place[1] / height, place[2] / 7, place[3] / height))
+        left, width = column * cell + 0.05, cell - 0.1
+        axis = made.add_axes((left / 7, bottom / height, width / 7, tall / height))
         axis.imshow(picture)
         axis.axis("off")
-        middle = (place[0] + place[2] / 2) / 7
+        middle = (left + width / 2) / 7
         made.text(middle, (bottom - 0.06) / height, texts[index], ha="center", va="top", size=8)
         if marks is not None and marks[index] is not None:
             _frame(axis, right=bool(marks[index]))
-    if title:
-        made.text(0.01, 1 - 0.17 / height, title, va="center", size=11, weight="bold")
+    made.text(0.01, 1 - 0.17 / height, title, va="center", size=11, weight="bold")
     stamp(made, profile, len(photos) if n is None else n)
     return made
 
 
-def counts(*series: pd.Series, profile: Profile, top: int = 12, columns: int = 2) -> CourseFigure:
+def counts(*series: pd.Series, profile: Profile, top: int = 12) -> CourseFigure:
     """How often each value occurs: one panel of horizontal bars per series, named by the series.
 
     Values after the `top` most frequent ones are summed into one grey bar.
     """
     tables = [_top(values, top) for values in series]
-    columns = min(columns, len(series))
-    rows = math.ceil(len(series) / columns)
-    bars_in_row = [
-        max(map(len, tables[at : at + columns])) for at in range(0, len(tables), columns)
-    ]
+    bars_in_row = [max(map(len, tables[at : at + 2])) for at in range(0, len(tables), 2)]
     heights = [max(1.3, 0.7 + 0.2 * bars) for bars in bars_in_row]
-    made, axes = figure(rows, columns, height=0.5 + sum(heights), height_ratios=heights)
-    for axis in axes.flat[len(series) :]:
-        axis.axis("off")
-    for axis, values, table in zip(axes.flat, series, tables, strict=False):
+    made, axes = _panels(len(series), height=0.5 + sum(heights), height_ratios=heights)
+    for axis, values, table in zip(axes, series, tables, strict=True):
         colours = [GREY if label.endswith(" others") else BLUE for label in table.index]
         bars = axis.barh(table.index, table.to_numpy(), color=colours)
         axis.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=8)
@@ -170,21 +152,18 @@ def loss_curves(
     """
     table = epoch_losses(history)
     made, axes = figure(1, 2, height=3.3)
-    for axis, scale in zip(axes.flat, ("linear", "log"), strict=True):
+    titles = {"linear": "Loss", "log": "The same, logarithmic"}
+    for axis, (scale, title) in zip(axes.flat, titles.items(), strict=True):
         for split, style, colour in (("train", "-", BLUE), ("validation", "-.", VERMILION)):
             if split in table:
                 axis.plot(table.index, table[split], style, color=colour, label=split, marker=".")
         if best is not None:
-            axis.axvline(
-                best, color=GREY, linewidth=1, linestyle=":", label=f"best: epoch {best:g}"
-            )
-        axis.set(xlabel="epoch", ylabel="cross-entropy per token", yscale=scale)
-        axis.set_title("Loss" if scale == "linear" else "The same, logarithmic")
+            axis.axvline(best, color=GREY, lw=1, ls=":", label=f"best: epoch {best:g}")
+        axis.set(xlabel="epoch", ylabel="cross-entropy per token", yscale=scale, title=title)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if scale == "log":
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.yaxis.set_minor_formatter("")
         axis.yaxis.set_major_formatter("{x:g}")
+    axes[0, 1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0, 1].yaxis.set_minor_formatter("")
     axes[0, 0].legend()
     stamp(made, profile, n)
     return made
@@ -205,41 +184,28 @@ def bars_with_intervals(
     profile: Profile,
     n: int,
     ceilings: Iterable[str] = (),
-    highlight: str = "moda",
-    limit: float = 10.0,
-    columns: int = 2,
 ) -> CourseFigure:
     """One panel per criterion, one horizontal bar per system, with its interval.
 
     Args:
         scores: {system: {criterion: {"value", "low", "high"}}}; a system may lack a criterion.
         ceilings: systems that see the metadata: hatched, since they are bounds and not rivals.
-        highlight: the system that the figure is about.
-        limit: right end of every axis.
     """
     systems, ceilings = list(scores), set(ceilings)
     criteria = list(dict.fromkeys(name for values in scores.values() for name in values))
-    columns = min(columns, len(criteria))
-    rows = math.ceil(len(criteria) / columns)
-    height = 0.8 + rows * (0.55 + 0.27 * len(systems))
-    made, axes = figure(rows, columns, height=height, sharey=True, sharex=True)
-    for axis in axes.flat[len(criteria) :]:
-        axis.axis("off")
-    for axis, criterion in zip(axes.flat, criteria, strict=False):
+    height = 0.8 + math.ceil(len(criteria) / 2) * (0.55 + 0.27 * len(systems))
+    made, axes = _panels(len(criteria), height=height, sharey=True, sharex=True)
+    for axis, criterion in zip(axes, criteria, strict=True):
         for place, system in enumerate(systems):
             if scores[system].get(criterion, {}).get("value") is not None:
-                colour = VERMILION if system == highlight else GREEN if system in ceilings else SKY
-                _bar(axis, place, scores[system][criterion], colour, limit)
-                axis.patches[-1].set_hatch("////" if system in ceilings else "")
-        axis.set_title(criterion.replace("_", " "))
-        axis.set(
-            yticks=range(len(systems)), xlim=(0, limit * 1.17), ylim=(len(systems) - 0.4, -0.6)
-        )
+                colour = VERMILION if system == "moda" else GREEN if system in ceilings else SKY
+                hatch = "////" if system in ceilings else ""
+                _bar(axis, place, scores[system][criterion], colour, hatch)
+        axis.set(title=criterion.replace("_", " "), xticks=range(0, 11, 2), xlim=(0, 11.7))
+        axis.set(yticks=range(len(systems)), ylim=(len(systems) - 0.4, -0.6))
         axis.set_yticklabels([system.replace("_", " ") for system in systems])
-        axis.set_xticks(np.linspace(0, limit, 6))
         axis.grid(axis="y", visible=False)
-    hatched = "hatched: sees the metadata" if ceilings & set(systems) else ""
-    stamp(made, profile, n, hatched)
+    stamp(made, profile, n, "hatched: sees the metadata" if ceilings & set(systems) else "")
     return made
 
 
@@ -251,20 +217,16 @@ def confusion(
     Values after the `top` most frequent true ones are put together as "other".
     """
     if len(truth) != len(stated):
-        raise ValueError(
-            f"{len(truth)} true values but {len(stated)} stated ones: give one per item."
-        )
+        raise ValueError(f"{len(truth)} true values but {len(stated)} stated: give one per item.")
     frequent = pd.Series(list(truth)).value_counts().index[:top].tolist()
     truth = [value if value in frequent else "other" for value in truth]
     stated = [value if value in frequent or value == "none" else "other" for value in stated]
     rows = [*frequent, *(["other"] if "other" in truth else [])]
     columns = [*frequent, *(name for name in ("other", "none") if name in stated)]
-    table = pd.crosstab(pd.Series(truth), pd.Series(stated)).reindex(
-        index=rows, columns=columns, fill_value=0
-    )
+    table = pd.crosstab(pd.Series(truth), pd.Series(stated))
+    table = table.reindex(index=rows, columns=columns, fill_value=0)
     share = table.div(table.sum(axis=1), axis=0).to_numpy()
-    made, axes = figure(height=max(2.4, 1.6 + 0.3 * len(rows)))
-    axis = axes[0, 0]
+    made, [[axis]] = figure(height=max(2.4, 1.6 + 0.3 * len(rows)))
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(table.to_numpy()):
         if value:
@@ -278,11 +240,19 @@ def confusion(
     return made
 
 
-def _bar(axis: Axes, place: int, score: Mapping[str, float], colour: str, limit: float) -> None:
+def _panels(n: int, **options: Any) -> tuple[CourseFigure, np.ndarray]:
+    """A figure with `n` panels (n,) in two columns; a place left over stays empty."""
+    made, axes = figure(math.ceil(n / 2), min(n, 2), **options)
+    for axis in axes.flat[n:]:
+        axis.axis("off")
+    return made, axes.flat[:n]
+
+
+def _bar(axis: Axes, place: int, score: Mapping[str, float], colour: str, hatch: str) -> None:
     value, low, high = score["value"], score["low"], score["high"]
-    axis.barh(place, value, color=colour, edgecolor="white", height=0.72)
+    axis.barh(place, value, color=colour, edgecolor="white", height=0.72, hatch=hatch)
     axis.plot([low, high], [place, place], color=INK, linewidth=1.4, marker="|", markersize=5)
-    axis.text(max(value, high) + limit * 0.02, place, f"{value:.1f}", va="center", fontsize=8)
+    axis.text(max(value, high) + 0.2, place, f"{value:.1f}", va="center", fontsize=8)
 
 
 def _top(values: pd.Series, top: int) -> pd.Series:
@@ -295,16 +265,12 @@ def _top(values: pd.Series, top: int) -> pd.Series:
 
 def _frame(axis: Axes, right: bool) -> None:
     colour = GREEN if right else VERMILION
-    outline = matplotlib.patches.Rectangle(
-        (0, 0), 1, 1, transform=axis.transAxes, fill=False, edgecolor=colour, linewidth=2.5
-    )
-    axis.add_patch(outline)
+    place = {"transform": axis.transAxes}
+    axis.add_patch(Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=2.5, **place))
     # A sign beside the colour: red and green alone would not do.
     box = {"boxstyle": "circle,pad=0.12", "color": colour}
-    axis.text(
-        0.94, 0.95, "✓" if right else "✗", transform=axis.transAxes, ha="center", va="center",
-        color="white", fontsize=9, bbox=box,
-    )  # fmt: skip
+    place |= {"ha": "center", "va": "center"}
+    axis.text(0.94, 0.95, "✓" if right else "✗", color="white", fontsize=9, bbox=box, **place)
 
 
 def _wrapped(text: str, width: int) -> str:
