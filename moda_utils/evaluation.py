@@ -37,9 +37,7 @@ ATTRIBUTES = {  # criterion: (field of the text's Attributes, column of the cata
 CRITERIA = (*ATTRIBUTES, "factual_consistency", "overall")
 MIN_ITEMS = 5  # a class with fewer says little: it is listed
 
-_SEEN_TEXT = re.compile(
-    r"[\"“”«»]|\b(text|reads?|reading|says|saying|logo|slogan|lettering)\b", re.I
-)
+_SEEN_TEXT = re.compile(r"[\"“”«»]|\b(text|read(s|ing)?|say(s|ing)|logo|slogan|lettering)\b", re.I)
 _CAPITALS = re.compile(r"\b[A-Z]{3,}\b")
 
 
@@ -56,11 +54,8 @@ def grade(descriptions: Sequence[str | None], frame: pd.DataFrame) -> pd.DataFra
     """
     if len(descriptions) != len(frame):
         raise ValueError(f"{len(frame)} items but {len(descriptions)} descriptions: one per item.")
-    truths = frame[[column for _, column in ATTRIBUTES.values()]].to_dict("records")
-    rows = [
-        _grade_one(extract(text or ""), truth)
-        for text, truth in zip(descriptions, truths, strict=True)
-    ]
+    pairs = zip(descriptions, frame.to_dict("records"), strict=True)
+    rows = [_grade_one(extract(text or ""), truth) for text, truth in pairs]
     return pd.DataFrame(rows, index=frame.index, columns=[*CRITERIA, "reason"])
 
 
@@ -96,10 +91,8 @@ def score(
     criteria = {}
     for name in CRITERIA:
         classes = frame[ATTRIBUTES[name][1] if name in ATTRIBUTES else "product_type"]
-        criteria[name] = {
-            **_interval(grades[name], weights),
-            "macro": _macro_interval(grades[name], classes, weights),
-        }
+        macro = _macro_interval(grades[name], classes, weights)
+        criteria[name] = {**_interval(grades[name], weights), "macro": macro}
     read = [extract(text) for text in texts]
     return {
         "sees_metadata": sees_metadata,
@@ -139,16 +132,14 @@ def evaluate(
     for name, system in systems.items():
         reason = (missing or {}).get(name, "its artefacts are not here")
         scores[name] = score(frame=frame, **system) if system else {"missing": reason}
+    sizes = {column: frame[column].value_counts() for _, column in ATTRIBUTES.values()}
+    small = {column: counts[counts < MIN_ITEMS].to_dict() for column, counts in sizes.items()}
     result = {
         "profile": profile.name,
         "data": profile.data_label,
         "n": len(frame),
         "groups": int(_groups(frame).max() + 1),
-        "small_classes": {
-            column: {str(name): int(n) for name, n in sizes.items() if n < MIN_ITEMS}
-            for column in (column for _, column in ATTRIBUTES.values())
-            for sizes in [frame[column].value_counts()]
-        },
+        "small_classes": small,
         "systems": scores,
     }
     if path:
@@ -162,17 +153,15 @@ def majority_descriptions(train: pd.DataFrame, test: pd.DataFrame) -> list[str]:
     return [template_description(modes)] * len(test)
 
 
-def nearest_descriptions(
-    train_embeds: Any, train_descriptions: Sequence[str], test_embeds: Any
-) -> list[str]:
+def nearest_descriptions(train: Any, descriptions: Sequence[str], test: Any) -> list[str]:
     """For each test photo the description of the training photo that looks most alike.
 
-    Embeddings are arrays or CPU tensors (N, D); likeness is the cosine.
+    `train` and `test` are embeddings, arrays or CPU tensors (N, D); likeness is the cosine.
     """
-    train, test = (np.asarray(embeds, dtype=np.float32) for embeds in (train_embeds, test_embeds))
-    train = train / np.linalg.norm(train, axis=1, keepdims=True)
-    best = (test @ train.T).argmax(axis=1)  # (tests, trainings) -> (tests,); length of test is moot
-    return [train_descriptions[index] for index in best]
+    train, test = (np.asarray(embeds, dtype=np.float32) for embeds in (train, test))
+    # (tests, trainings); the length of a test embedding changes nothing in its order.
+    likeness = test @ (train / np.linalg.norm(train, axis=1, keepdims=True)).T
+    return [descriptions[index] for index in likeness.argmax(axis=1)]
 
 
 def shuffled(descriptions: Sequence[str], frame: pd.DataFrame, seed: int = 0) -> list[str]:
@@ -195,17 +184,13 @@ def printed_words(root: Path | str) -> dict[str, str] | None:
     if not path.exists():
         return None
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    words = dict(zip(table["product_id"], table["printed_word"], strict=True))
-    return {item: word for item, word in words.items() if word}
+    return table[table["printed_word"] != ""].set_index("product_id")["printed_word"].to_dict()
 
 
 def _grade_one(stated: Attributes, truth: Mapping[str, str]) -> dict[str, Any]:
-    grades: dict[str, Any] = {}
-    faults = []
-    holding = total = 0
+    grades, faults, holding, total = {}, [], 0, 0
     for criterion, (field, column) in ATTRIBUTES.items():
-        named = getattr(stated, field)
-        true = _canonical(field, str(truth[column]))
+        named, true = getattr(stated, field), _canonical(field, str(truth[column]))
         if true is None:
             grades[criterion] = np.nan
             continue
@@ -214,9 +199,10 @@ def _grade_one(stated: Attributes, truth: Mapping[str, str]) -> dict[str, Any]:
         total += len(named)
         exact = 10.0 if named == {true} else 0.0
         grades[criterion] = 20.0 * hit / (1 + len(named)) if criterion == "colour" else exact
-        if named != {true}:
-            said = " and ".join(sorted(named)) if named else "nothing"
-            faults.append(f"{criterion}: says {said}, is {true}")
+        if not exact:
+            faults.append(
+                f"{criterion}: says {' and '.join(sorted(named)) or 'nothing'}, is {true}"
+            )
     total += len(stated.unknown)
     faults += [f"unknown word: {word}" for word in sorted(stated.unknown)]
     grades["factual_consistency"] = 10.0 * holding / total if total else 0.0
@@ -236,17 +222,16 @@ def _canonical(field: str, value: str) -> str | None:
 
 def _groups(frame: pd.DataFrame) -> np.ndarray:
     """Group numbers 0 ... G-1, one per item (N,)."""
-    if "group" not in frame:
-        return np.arange(len(frame))
-    return np.unique(frame["group"].to_numpy(), return_inverse=True)[1]
+    groups = frame.get("group", np.arange(len(frame)))  # without groups every item is its own
+    return np.unique(groups, return_inverse=True)[1]
 
 
 def _bootstrap_weights(frame: pd.DataFrame, seed: int, resamples: int) -> np.ndarray:
     """How often each resample drew each item's group: (1 + R, N), the first row all ones."""
     groups = _groups(frame)
     number = groups.max() + 1
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(number, np.full(number, 1 / number), size=resamples)  # (R, G)
+    shares = np.full(number, 1 / number)
+    drawn = np.random.default_rng(seed).multinomial(number, shares, size=resamples)  # (R, G)
     drawn = np.vstack([np.ones((1, number), dtype=drawn.dtype), drawn])
     return drawn[:, groups].astype(np.float32)
 
@@ -263,13 +248,10 @@ def _macro_interval(values: pd.Series, classes: pd.Series, weights: np.ndarray) 
 
     A class that a resample missed keeps its mean there; left out, it would shift the interval.
     """
-    values = values.to_numpy()
-    means = [
-        _means(values[at], weights[:, at])
-        for name in sorted(classes.unique())
-        for at in [np.flatnonzero((classes == name).to_numpy() & ~np.isnan(values))]
-        if len(at)
-    ]
+    known = values.notna().to_numpy()
+    values, weights = values.to_numpy()[known], weights[:, known]
+    members = pd.Series(values).groupby(classes.to_numpy()[known]).indices.values()
+    means = [_means(values[at], weights[:, at]) for at in members]
     if not means:
         return {**_summary(np.empty(0)), "classes": 0}
     table = np.stack(means)  # (classes, 1 + R); NaN where a resample drew none of a class
@@ -286,18 +268,13 @@ def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _summary(means: np.ndarray) -> dict[str, float | None]:
     if not len(means) or np.isnan(means[0]):
         return {"value": None, "low": None, "high": None}
-    low, high = np.nanpercentile(means[1:], [2.5, 97.5])
-    return {
-        name: round(float(x), 4)
-        for name, x in zip(("value", "low", "high"), (means[0], low, high), strict=True)
-    }
+    bounds = np.nanpercentile(means[1:], [2.5, 97.5])
+    value, low, high = (round(float(x), 4) for x in (means[0], *bounds))
+    return {"value": value, "low": low, "high": high}
 
 
 def _leakage(
-    texts: Sequence[str],
-    frame: pd.DataFrame,
-    printed: Mapping[str, str] | None,
-    weights: np.ndarray,
+    texts: list[str], frame: pd.DataFrame, printed: Mapping[str, str] | None, weights: np.ndarray
 ) -> dict[str, Any]:
     """Share of texts that repeat what is written on the photo, and how that was decided."""
     if printed is None:
@@ -305,10 +282,8 @@ def _leakage(
         leaks = [_looks_read(text, title) for text, title in zip(texts, titles, strict=True)]
         return {**_interval(leaks, weights), "by": "signs: quotation, 'text', capitals, brand"}
     words = [printed.get(str(item)) for item in frame["product_id"]]
-    leaks = [
-        np.nan if not word else float(_mentions(text, word))
-        for text, word in zip(texts, words, strict=True)
-    ]
+    pairs = zip(texts, words, strict=True)
+    leaks = [_mentions(text, word) if word else np.nan for text, word in pairs]
     return {**_interval(leaks, weights), "by": "the printed word"}
 
 
