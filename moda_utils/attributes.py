@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SHOES_BY_USAGE = {
-    "Casual": "Casual Shoes",
-    "Smart Casual": "Casual Shoes",
-    "Sports": "Sports Shoes",
-    "Formal": "Formal Shoes",
-}
+    "Casual": "Casual Shoes", "Smart Casual": "Casual Shoes",
+    "Sports": "Sports Shoes", "Formal": "Formal Shoes",
+}  # fmt: skip
 _QUOTED = re.compile(r'"[^"]*"|(?<!\w)\'[^\']{1,60}\'(?!\w)|«[^»]*»')
 _PRINTED = re.compile(
     r"\b((?:words?|texts?|slogans?|letters|reads|reading|says|saying|logo)\W+)"
@@ -46,11 +44,8 @@ class Attributes:
 def extract(text: str) -> Attributes:
     """Read the attributes that an English sentence states; an empty or foreign one states none."""
     tokens = _tokens(text)
-    firm: dict[str, set[str]] = {field: set() for field in _FIELDS}
-    weak: dict[str, set[str]] = {field: set() for field in _FIELDS}
-    in_part = False
-    denied = 0  # how many more words a "not" reaches
-    place = 0
+    firm, weak = ({field: set() for field in _FIELDS} for _ in range(2))
+    place, in_part, denied = 0, False, 0  # denied: how many more words a "not" reaches
     while place < len(tokens):
         word, after = tokens[place], tokens[place + 1] if place + 1 < len(tokens) else ""
         in_part = word in _WORDS["parts_begin"] or (in_part and word not in _WORDS["parts_end"])
@@ -66,8 +61,8 @@ def extract(text: str) -> Attributes:
             continue
         denied = max(0, denied - size)
         for field, value in meanings:
-            vague = in_part and field not in ("genders", "usages")
-            vague = vague or phrase in _WORDS["adjectives"]
+            of_part = in_part and field not in ("genders", "usages")
+            vague = of_part or phrase in _WORDS["adjectives"]
             (weak if vague else firm)[field].add(value)
             if field == "product_types":  # "running shoes" tells a usage, should nothing else do
                 weak["usages"].update(v for name, v in _LEXICON.get(word, ()) if name == "usages")
@@ -103,8 +98,7 @@ def _longest(tokens: list[str], place: int) -> tuple[int, list[tuple[str, str]]]
 def _tokens(text: str) -> list[str]:
     """Lower-case words and punctuation, without quotations, printed words and possessives."""
     text = unicodedata.normalize("NFKC", text)
-    text = re.sub("[\u2018\u2019\u02bc`]", "'", text)
-    text = re.sub("[\u201c\u201d\u201e]", '"', text)
+    text = re.sub("[\u201c\u201d\u201e]", '"', re.sub("[\u2018\u2019\u02bc`]", "'", text))
     unquoted = _QUOTED.sub(" ", text)
     text = unquoted if re.search(r"\w", unquoted) else text  # all in quotes: the description itself
     text = _PRINTED.sub(r"\1", text).lower()
@@ -124,9 +118,8 @@ def _read_phrases(tables: dict) -> dict[str, list[tuple[str, str]]]:
     for field in ("colours", "genders", "usages", "product_types"):
         for value, synonyms in tables[field].items():
             for phrase in [value.lower(), *_phrases(synonyms)]:
-                phrases[phrase] = [(field, value)]
-                if field == "product_types":
-                    phrases[_plural(phrase)] = [(field, value)]
+                forms = (phrase, _plural(phrase)) if field == "product_types" else (phrase,)
+                phrases |= dict.fromkeys(forms, [(field, value)])
     return phrases | {phrase: [] for phrase in _phrases(tables["neutral"])}
 
 
