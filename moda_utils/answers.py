@@ -7,10 +7,12 @@ description of what a model wrote. Both serve every model that answers `{"descri
 
 import json
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -39,52 +41,38 @@ def parse_answer(text: str, ended: bool = True) -> tuple[str | None, str]:
     """
     text = text.strip()
     inner = text[max(text.find("{"), 0) :]
-    attempts = [("ok", json.loads, text), ("repaired", _first_object, inner)]
+    first = json.JSONDecoder(strict=False).raw_decode  # stops after the first object
+    attempts = [("ok", lambda: json.loads(text)), ("repaired", lambda: first(inner)[0])]
     if ended:
-        attempts.append(("repaired", json_repair.loads, inner))
-    for status, read, source in attempts:
-        try:
-            return _description(read(source)), status
-        except (ValueError, RecursionError):  # recursion: hundreds of opening brackets
-            continue
+        attempts.append(("repaired", lambda: json_repair.loads(inner)))
+    for status, read in attempts:
+        with suppress(ValueError, RecursionError):  # recursion: hundreds of opening brackets
+            value = read()
+            said = value.get("description") if isinstance(value, dict) else None
+            if isinstance(said, str) and said.strip():
+                return " ".join(said.split()), status
     return None, "failed"
-
-
-def _first_object(text: str) -> Any:
-    return json.JSONDecoder(strict=False).raw_decode(text)[0]
-
-
-def _description(value: Any) -> str:
-    """The schema check: an object with a text that is not empty."""
-    text = value.get("description") if isinstance(value, dict) else None
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError("no description")
-    return " ".join(text.split())
 
 
 @torch.inference_mode()
 def write_answers(
-    model: torch.nn.Module,
-    inputs: Mapping[str, torch.Tensor],
-    stop_ids: Sequence[int],
-    pad_id: int,
-    max_new_tokens: int,
-) -> tuple[torch.Tensor, list[bool]]:
-    """Generate greedily: (ids of the answers [B, T], whether each came to its own end).
+    model: Any, processor: Any, inputs: Mapping[str, torch.Tensor], max_new_tokens: int
+) -> list[Answer]:
+    """Generate greedily until a stop token.
+
+    Args:
+        processor: has stop_ids, pad_id and batch_decode.
 
     Raises:
         RuntimeError: the model computes NaN or infinity.
     """
-    ids = model.generate(
-        **inputs,
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=list(stop_ids),
-        pad_token_id=pad_id,
-        logits_processor=[_finite],
-    )
-    ids = ids[:, inputs["input_ids"].shape[1] :]
-    return ids, torch.isin(ids, torch.tensor(stop_ids, device=ids.device)).any(1).tolist()
+    settings = {"eos_token_id": processor.stop_ids, "pad_token_id": processor.pad_id}
+    settings |= {"do_sample": False, "max_new_tokens": max_new_tokens}
+    ids = model.generate(**inputs, **settings, logits_processor=[_finite])
+    ids = ids[:, inputs["input_ids"].shape[1] :].cpu()  # [B, T], new tokens only
+    ended = torch.isin(ids, torch.tensor(processor.stop_ids)).any(1).tolist()
+    texts = processor.batch_decode(ids)
+    return [Answer(text.strip(), end) for text, end in zip(texts, ended, strict=True)]
 
 
 def _finite(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -110,83 +98,16 @@ class Summary:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()))
-        lines = [
-            f"{self.statuses.total()} {self.noun}s have an answer ({counts or 'none'}): "
-            f"{self.new} written now, {self.copied} copied from equal {self.noun}s."
-        ]
+        text = f"{self.statuses.total()} {self.noun}s have an answer ({counts or 'none'}): "
+        text += f"{self.new} written now, {self.copied} copied from equal {self.noun}s."
         if self.endless:
-            lines.append(f"{self.endless} answers did not stop by themselves and were cut off.")
+            text += f"\n{self.endless} answers did not stop by themselves and were cut off."
         if self.ignored:
-            lines.append(
-                f"{self.ignored} rows of another model or prompt are kept in the file, not used."
-            )
-        lines += [f"Left out: {product_id} ({reason})" for product_id, reason in self.unreadable]
-        return "\n".join(lines)
+            text += f"\n{self.ignored} rows of another model or prompt are kept, but not used."
+        return text + "".join(f"\nLeft out: {item} ({why})" for item, why in self.unreadable)
 
 
 Item = Mapping[str, Any]
-
-
-def run_batches(
-    items: Sequence[Item],
-    journal: Journal,
-    prepare: Callable[[Item], Any],
-    answer: Callable[[list[Any]], list[Answer]],
-    batch_size: int,
-    same: Callable[[Item], Any] = lambda item: item["product_id"],
-    finish: Callable[[Item, Answer], Row] | None = None,
-    noun: str = "photo",
-) -> Summary:
-    """Get an answer for each item that the journal lacks; every finished batch is written down.
-
-    Args:
-        items: mappings with product_id, image_sha256 and whatever `prepare` needs.
-        prepare: makes an item's input; runs in threads, some batches ahead. An item for which it
-            raises ValueError or OSError is left out, and tried again in the next run.
-        answer: answers a list of inputs.
-        batch_size: items per call of `answer`; halved for good when memory runs out.
-        same: items with the same value are asked once and share the answer.
-        finish: row fields for an answer; default: raw, description, status of `parse_answer`.
-
-    Raises:
-        RuntimeError: not enough memory for a single item.
-    """
-    finish = finish or _parsed
-    done = journal.done()
-    summary = Summary(noun, ignored=journal.ignored)
-    known = {same(item): done[_key(item)] for item in items if _key(item) in done}
-    waiting: dict[Any, list[Item]] = {}
-    for item in items:
-        if _key(item) not in done:
-            waiting.setdefault(same(item), []).append(item)
-    copies = [_row(item, known[s]) for s, group in waiting.items() if s in known for item in group]
-    if copies:
-        journal.append(copies)
-    groups = [group for s, group in waiting.items() if s not in known]
-    finished = len(items) - sum(map(len, groups))
-    summary.copied = len(copies)
-    with (
-        ThreadPoolExecutor(4) as pool,
-        tqdm(total=len(items), initial=finished, unit=noun, desc=f"{noun}s".capitalize()) as bar,
-    ):
-        ready = _ahead(pool, groups, prepare, 2 * batch_size, summary.unreadable)
-        while batch := list(islice(ready, batch_size)):
-            start = time.perf_counter()
-            answers, batch_size = _answer([value for _, value in batch], answer, batch_size, noun)
-            seconds = round((time.perf_counter() - start) / len(batch), 3)
-            rows = []
-            for (group, _), written in zip(batch, answers, strict=True):
-                row = finish(group[0], written) | {"seconds": seconds, "ended": written.ended}
-                rows += [_row(item, row) for item in group]
-            journal.append(rows)
-            summary.new += len(batch)
-            summary.copied += len(rows) - len(batch)
-            bar.update(len(rows))
-    done = journal.done()
-    rows = [done[_key(item)] for item in items if _key(item) in done]
-    summary.statuses = Counter(row["status"] for row in rows)
-    summary.endless = sum(not row["ended"] for row in rows)
-    return summary
 
 
 def _key(item: Item) -> tuple[str, str]:
@@ -202,26 +123,77 @@ def _parsed(item: Item, answer: Answer) -> Row:
     return {"raw": answer.text, "description": description, "status": status}
 
 
-def _ahead(
-    pool: ThreadPoolExecutor,
-    groups: Sequence[list[Item]],
+def run_batches(
+    items: Sequence[Item],
+    journal: Journal,
     prepare: Callable[[Item], Any],
-    depth: int,
-    unreadable: list[tuple[str, str]],
+    answer: Callable[[list[Any]], list[Answer]],
+    batch_size: int,
+    same: Callable[[Item], Any] = lambda item: item["image_sha256"],
+    finish: Callable[[Item, Answer], Row] = _parsed,
+    noun: str = "photo",
+) -> Summary:
+    """Get an answer for each item that the journal lacks; every finished batch is written down.
+
+    Args:
+        items: mappings with product_id, image_sha256 and whatever `prepare` needs.
+        prepare: makes an item's input; runs in threads, some batches ahead. An item for which it
+            raises ValueError or OSError is left out, and tried again in the next run.
+        answer: answers a list of inputs.
+        batch_size: items per call of `answer`; halved for good when memory runs out.
+        same: items with the same value (default: equal photos) share one answer.
+        finish: row fields for an answer; default: raw, description, status of `parse_answer`.
+
+    Raises:
+        RuntimeError: not enough memory for a single item.
+    """
+    done = journal.done()
+    summary = Summary(noun, ignored=journal.ignored)
+    known = {same(item): done[_key(item)] for item in items if _key(item) in done}
+    todo = [item for item in items if _key(item) not in done]
+    if copies := [_row(item, known[same(item)]) for item in todo if same(item) in known]:
+        journal.append(copies)
+    groups = defaultdict(list)  # items that will share an answer
+    for item in todo:
+        if same(item) not in known:
+            groups[same(item)].append(item)
+    start = len(items) - len(todo) + len(copies)
+    with ThreadPoolExecutor(4) as pool, tqdm(total=len(items), initial=start, unit=noun) as bar:
+        submit = partial(pool.submit, prepare)
+        ready = _ahead(groups.values(), submit, 3 * batch_size, summary.unreadable)
+        while batch := list(islice(ready, batch_size)):
+            begin = time.perf_counter()
+            answers, batch_size = _answer([value for _, value in batch], answer, batch_size, noun)
+            seconds = round((time.perf_counter() - begin) / len(batch), 3)
+            rows = []
+            for (group, _), written in zip(batch, answers, strict=True):
+                row = finish(group[0], written) | {"seconds": seconds, "ended": written.ended}
+                rows += [_row(item, row) for item in group]
+            journal.append(rows)
+            summary.new += len(batch)
+            bar.update(len(rows))
+    done = journal.done()
+    rows = [done[_key(item)] for item in items if _key(item) in done]
+    summary.copied = len(rows) - (len(items) - len(todo)) - summary.new
+    summary.statuses = Counter(row["status"] for row in rows)
+    summary.endless = sum(not row["ended"] for row in rows)
+    return summary
+
+
+def _ahead(
+    groups: Iterable[list[Item]], start: Callable[[Item], Future], depth: int, unreadable: list
 ) -> Iterator[tuple[list[Item], Any]]:
-    """Yield (group, input of its first item), with the next `depth` inputs on their way."""
-    coming: deque[tuple[list[Item], Future]] = deque()
-    for group in [*groups, *[None] * depth]:
-        if group is not None:
-            coming.append((group, pool.submit(prepare, group[0])))
-        if coming and (group is None or len(coming) > depth):
-            first, future = coming.popleft()
-            try:
-                prepared = future.result()
-            except (ValueError, OSError) as error:
-                unreadable += [(item["product_id"], str(error)) for item in first]
-                continue
-            yield first, prepared
+    """Yield (group, input of its first item), with `depth` inputs on their way."""
+    todo, coming = iter(groups), deque()
+    while True:
+        coming.extend((group, start(group[0])) for group in islice(todo, depth - len(coming)))
+        if not coming:
+            return
+        group, future = coming.popleft()
+        try:
+            yield group, future.result()
+        except (ValueError, OSError) as error:
+            unreadable += [(item["product_id"], str(error)) for item in group]
 
 
 def _answer(
@@ -229,29 +201,21 @@ def _answer(
 ) -> tuple[list[Answer], int]:
     """Answer all inputs, `size` at a time; returns (answers, size that fits into memory)."""
     answers: list[Answer] = []
-    while len(answers) < len(inputs):
-        part = inputs[len(answers) : len(answers) + size]
+    while part := inputs[len(answers) : len(answers) + size]:
         try:
             answers += answer(part)
             continue
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate" in str(error)):
                 raise
         # Here, outside of `except`, nothing holds the failed attempt's memory any more.
+        torch.cuda.empty_cache()
         if len(part) == 1:
-            raise RuntimeError(
-                f"There is not enough memory for a single {noun}: close other notebooks that use "
-                "this device, or choose MODA_PROFILE=mini."
-            )
+            advice = "close other notebooks that use this device, or choose MODA_PROFILE=mini"
+            raise RuntimeError(f"There is not enough memory for a single {noun}: {advice}.")
         size = len(part) // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         tqdm.write(f"Memory ran out: going on with {size} {noun}s at a time.")
     return answers, size
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def needed_bytes(kind: Any, checkpoint: Checkpoint, dtype: torch.dtype) -> int:

@@ -4,18 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
-from .answers import (
-    Answer,
-    Summary,
-    fitting_batch_size,
-    needed_bytes,
-    run_batches,
-    write_answers,
-)
-from .catalog import Catalog, load_catalog, open_photo
+from .answers import Answer, Summary, fitting_batch_size, needed_bytes, run_batches, write_answers
+from .catalog import Catalog, open_photo
 from .device import best_device, best_dtype, free_memory, load_checkpoint
 from .journal import Journal, fingerprint
 from .phi3_vision import Encoded, Phi3VisionForConditionalGeneration, Phi3VisionProcessor
@@ -119,10 +111,7 @@ class Captioner:
     def __call__(self, encoded: Sequence[Encoded]) -> list[Answer]:
         """Answers to a batch of prepared photos."""
         inputs = self.processor.collate(encoded).to(self.model.device)
-        stops, pad = self.processor.stop_ids, self.processor.pad_id
-        ids, ended = write_answers(self.model, inputs, stops, pad, self.max_new_tokens)
-        texts = self.processor.batch_decode(ids)
-        return [Answer(text.strip(), end) for text, end in zip(texts, ended, strict=True)]
+        return write_answers(self.model, self.processor, inputs, self.max_new_tokens)
 
     def batch_size(self) -> int:
         """Photos that fit into the free memory at once."""
@@ -138,12 +127,10 @@ def captions_journal(
     profile: Profile, prompt: str = PROMPT_I, max_new_tokens: int = 128
 ) -> Journal:
     """`captions.jsonl`, opened for the rows of this captioner, prompt and settings."""
-    folder = Path(profile.captioner.name)
-    weights = profile.captioner.revision
-    name = profile.captioner.name
-    if folder.is_dir():  # a model on this machine is known by its weights: it may be trained again
-        files = sorted(folder.glob("*.safetensors"))
-        name, weights = folder.name, fingerprint([sha256_file(file) for file in files])
+    name, weights = profile.captioner.name, profile.captioner.revision
+    if Path(name).is_dir():  # a model on this machine is known by its weights: it may change
+        files = sorted(Path(name).glob("*.safetensors"))
+        name, weights = Path(name).name, fingerprint([sha256_file(file) for file in files])
     options = {"weights": weights, "crops": profile.num_crops, "max_new_tokens": max_new_tokens}
     return Journal(profile.captions_path, name, fingerprint(prompt), fingerprint(options))
 
@@ -166,12 +153,4 @@ def caption_catalog(
         prepare=lambda item: captioner.prepare(catalog.root / item["image"]),
         answer=captioner,
         batch_size=batch_size or captioner.batch_size(),
-        same=lambda item: item["image_sha256"],
     )
-
-
-def caption_from_profile(profile: Profile, n: int | None = None) -> pd.DataFrame:
-    """The captioning of notebook 02 in one call: the rows of `captions.jsonl`, one per item."""
-    captioner, journal = Captioner.load(profile), captions_journal(profile)
-    print(caption_catalog(load_catalog(profile.catalog_path), captioner, journal, n))
-    return pd.DataFrame(journal.done().values())

@@ -91,8 +91,7 @@ class Shouter:
 
 def run(tmp_path, contents, answer, batch_size=2, model="toy", **options):
     journal = Journal(tmp_path / "captions.jsonl", model, "prompt", "options")
-    same = {"same": lambda item: item["image_sha256"]}
-    options = same | {"prepare": lambda item: item["letter"]} | options
+    options = {"prepare": lambda item: item["letter"]} | options
     return run_batches(shop(contents), journal, answer=answer, batch_size=batch_size, **options)
 
 
@@ -119,7 +118,7 @@ def test_equal_photos_are_asked_once(tmp_path):
     )
 
 
-def test_without_a_key_every_item_is_asked(tmp_path):
+def test_a_key_of_its_own_for_every_item(tmp_path):
     answer = Shouter()
     summary = run(tmp_path, "aab", answer, same=lambda item: item["product_id"])
     assert answer.batches == ["aa", "b"]
@@ -146,7 +145,7 @@ def test_rows_of_another_model_are_kept_and_ignored(tmp_path):
     summary = run(tmp_path, "ab", answer)
     assert answer.batches == ["ab"]
     assert summary.ignored == 2
-    assert "2 rows of another model or prompt are kept in the file, not used." in str(summary)
+    assert "2 rows of another model or prompt are kept, but not used." in str(summary)
     assert [row["model"] for row in rows(tmp_path)] == ["other", "other", "toy", "toy"]
 
 

@@ -20,7 +20,6 @@ from moda_utils.captioning import (
     PROMPT_I_SHA256,
     Captioner,
     caption_catalog,
-    caption_from_profile,
     captions_journal,
 )
 from moda_utils.catalog import Catalog, read_catalog, save_catalog
@@ -168,15 +167,14 @@ def test_other_prompts_and_other_weights_have_rows_of_their_own(profile, toy, tm
     assert captions_journal(profile).key["prompt_sha"] != journal_of(profile).key["prompt_sha"]
 
 
-def test_from_profile_in_one_call(profile, tmp_path, capsys):
+def test_a_profile_is_enough(profile, tmp_path):
     """With the real prompt, which the toy was not trained on: any status, but every photo."""
     catalog = colour_catalog(tmp_path / "shop", scales=(1,))
-    save_catalog(catalog, profile.catalog_path)
-    rows = caption_from_profile(profile, n=4)
-    assert sorted(rows["product_id"]) == sorted(
-        catalog.frame.sort_values(["image_sha256", "product_id"])["product_id"][:4]
-    )
-    assert "4 photos have an answer" in capsys.readouterr().out
+    journal = captions_journal(profile)
+    summary = caption_catalog(catalog, Captioner.load(profile), journal, n=4)
+    first = catalog.frame.sort_values(["image_sha256", "product_id"])["product_id"][:4]
+    assert sorted(row["product_id"] for row in lasting(journal)) == sorted(first)
+    assert "4 photos have an answer" in str(summary)
 
 
 # Trouble
