@@ -20,12 +20,12 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import (
     BatchFeature,
@@ -52,7 +52,7 @@ CLIP_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
 Photos = Image.Image | Sequence[Image.Image] | None
-Encoded = tuple[list[int], list[torch.Tensor], list[tuple[int, int]]]  # ids, tiles, grids
+Encoded = tuple[list[int], list[Tensor], list[tuple[int, int]]]  # ids, tiles, grids
 
 
 class Phi3VisionImageProcessor:
@@ -68,9 +68,7 @@ class Phi3VisionImageProcessor:
         if num_crops < 1:
             raise ValueError(f"num_crops is {num_crops}, but a photo needs at least 1 tile.")
         if tile_size % (2 * patch_size):
-            raise ValueError(
-                f"tile_size {tile_size} is not a multiple of two patches of {patch_size} pixels."
-            )
+            raise ValueError(f"tile_size {tile_size} doesn't divide by two patches ({patch_size}).")
         self.num_crops, self.tile_size, self.patch_size = num_crops, tile_size, patch_size
 
     def scaled_size(self, width: int, height: int) -> tuple[int, int]:
@@ -111,7 +109,7 @@ class Phi3VisionImageProcessor:
         canvas.paste(scaled, (0, (canvas.height - height) // 2))
         return canvas.transpose(Image.Transpose.TRANSPOSE) if tall else canvas
 
-    def __call__(self, photo: Image.Image) -> tuple[torch.Tensor, tuple[int, int]]:
+    def __call__(self, photo: Image.Image) -> tuple[Tensor, tuple[int, int]]:
         """Return (tiles [1 + rows * columns, 3, S, S] float32, (rows, columns)).
 
         The first tile is the global view; the others follow row by row.
@@ -137,14 +135,13 @@ class Phi3VisionProcessor:
         self.image_processor, self.tokenizer = image_processor, tokenizer
         self.stop_ids: list[int] = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
         self.pad_id: int = tokenizer.convert_tokens_to_ids("<|endoftext|>")
-        known = tokenizer.get_vocab()
-        if missing := [token for token in STOP_TOKENS if token not in known]:
+        if missing := [token for token in STOP_TOKENS if token not in tokenizer.vocab]:
             raise ValueError(f"The tokenizer lacks {', '.join(missing)}: not one of Phi-3 Vision.")
 
     @classmethod
     def from_pretrained(
         cls, name_or_path: str | Path, revision: str | None = None, num_crops: int | None = None
-    ) -> "Phi3VisionProcessor":
+    ) -> Self:
         """Load from a hub id or a folder; `num_crops` overrules the checkpoint's own number."""
         file = cached_file(name_or_path, "preprocessor_config.json", revision=revision)
         cached_file(name_or_path, "tokenizer.json", revision=revision)  # a clear error without it
@@ -208,7 +205,7 @@ class Phi3VisionProcessor:
             batch["image_grids"] = [grid for _, _, grids in encoded for grid in grids]
         return BatchFeature(batch, tensor_type="pt")
 
-    def batch_decode(self, ids: torch.Tensor) -> list[str]:
+    def batch_decode(self, ids: Tensor) -> list[str]:
         """Text of generated ids [B, T], without special tokens."""
         return self.tokenizer.batch_decode(
             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -230,12 +227,9 @@ class Phi3VisionConfig(Phi3Config):
         # "su" is the older name of what transformers calls "longrope".
         scaling = kwargs.get("rope_scaling")
         if scaling and scaling.get("type") == "su":
-            kwargs["rope_scaling"] = {
-                "rope_type": "longrope",
-                "short_factor": scaling["short_factor"],
-                "long_factor": scaling["long_factor"],
-                "factor": self.max_position_embeddings / self.original_max_position_embeddings,
-            }
+            factor = self.max_position_embeddings / self.original_max_position_embeddings
+            factors = {name: scaling[name] for name in ("short_factor", "long_factor")}
+            kwargs["rope_scaling"] = {"rope_type": "longrope", "factor": factor} | factors
         super().__post_init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -257,16 +251,14 @@ class Phi3ImageEmbedding(nn.Module):
         clip = CLIPVisionConfig(**config.clip_vision_config)
         clip._attn_implementation = config._attn_implementation
         self.img_processor = CLIPVisionModel(clip)
-        merged_size = 4 * clip.hidden_size
+        merged_size, size = 4 * clip.hidden_size, config.hidden_size
         self.sub_GN = nn.Parameter(torch.zeros(1, 1, 1, merged_size))  # ends a row
         self.glb_GN = nn.Parameter(torch.zeros(1, 1, merged_size))  # stands before the global view
         self.img_projection = nn.Sequential(
-            nn.Linear(merged_size, config.hidden_size),
-            nn.GELU(),
-            nn.Linear(config.hidden_size, config.hidden_size),
+            nn.Linear(merged_size, size), nn.GELU(), nn.Linear(size, size)
         )
 
-    def forward(self, pixel_values: torch.Tensor, image_grids: torch.Tensor) -> torch.Tensor:
+    def forward(self, pixel_values: Tensor, image_grids: Tensor) -> Tensor:
         """Vectors [places, hidden_size] of all photos, in their order.
 
         Args:
@@ -285,7 +277,7 @@ class Phi3ImageEmbedding(nn.Module):
             vectors += [self.with_row_ends(tiles), self.glb_GN[0], self.with_row_ends(photo[0])]
         return self.img_projection(torch.cat(vectors))
 
-    def encode(self, tiles: torch.Tensor) -> torch.Tensor:
+    def encode(self, tiles: Tensor) -> Tensor:
         """Patch vectors [tiles, 576, C]: what CLIP's last layer but one makes of the tiles."""
         tower = self.img_processor
         hidden_states = tower.pre_layrnorm(tower.embeddings(tiles))  # [tiles, 1 + 576, C]
@@ -294,14 +286,14 @@ class Phi3ImageEmbedding(nn.Module):
         return hidden_states[:, 1:]  # without the class token
 
     @staticmethod
-    def merge(patches: torch.Tensor) -> torch.Tensor:
+    def merge(patches: Tensor) -> Tensor:
         """Lay 2x2 neighbours end to end: [tiles, 24 * 24, C] -> [tiles, 12, 12, 4C]."""
         side = math.isqrt(patches.shape[1]) // 2
         # [tiles, 24 * 24, C] -> [tiles, 12, 2, 12, 2, C] -> [tiles, 12, 12, 2, 2, C]
         blocks = patches.unflatten(1, (side, 2, side, 2)).transpose(2, 3)
         return blocks.flatten(3)
 
-    def with_row_ends(self, cells: torch.Tensor) -> torch.Tensor:
+    def with_row_ends(self, cells: Tensor) -> Tensor:
         """Append `sub_GN` to each row and read row by row: [H, W, 4C] -> [H * (W + 1), 4C]."""
         ends = self.sub_GN[0].expand(len(cells), -1, -1)  # [H, 1, 4C]
         return torch.cat([cells, ends], dim=1).flatten(0, 1)
@@ -325,9 +317,7 @@ class Phi3VisionForConditionalGeneration(Phi3ForCausalLM):
         self.post_init()
 
     @classmethod
-    def from_pretrained(
-        cls, name_or_path: str | Path, **kwargs: Any
-    ) -> "Phi3VisionForConditionalGeneration":
+    def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> Self:
         """Load a checkpoint in the original layout from a hub id or a folder.
 
         Args:
@@ -348,25 +338,18 @@ class Phi3VisionForConditionalGeneration(Phi3ForCausalLM):
             ) from error
         for problem in ("missing_keys", "unexpected_keys"):
             if keys := sorted(report[problem]):
-                kind, examples = problem.replace("_", " "), ", ".join(keys[:3])
-                raise ValueError(
-                    f"{name_or_path} is no Phi-3 Vision checkpoint of this configuration: "
-                    f"{len(keys)} {kind}, such as {examples}."
-                )
+                what = f"{len(keys)} {problem.replace('_', ' ')}, such as {', '.join(keys[:3])}"
+                raise ValueError(f"{name_or_path} is no Phi-3 Vision of its config.json: {what}.")
         return model
 
     def embed(
-        self,
-        input_ids: torch.Tensor,
-        pixel_values: torch.Tensor | None = None,
-        image_grids: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        self, input_ids: Tensor, pixel_values: Tensor | None, image_grids: Tensor | None
+    ) -> Tensor:
         """Embeddings [B, T, hidden_size]: of tokens, and of photos where ids are negative."""
         places = input_ids < 0
         embeddings = self.model.embed_tokens(input_ids.clamp(min=0))
-        if pixel_values is None:
-            vectors = embeddings.new_empty(0, embeddings.shape[-1])
-        else:
+        vectors = embeddings.new_empty(0, embeddings.shape[-1])
+        if pixel_values is not None:
             vectors = self.model.vision_embed_tokens(pixel_values, image_grids)
         if places.sum() != len(vectors):
             raise ValueError(
@@ -377,38 +360,29 @@ class Phi3VisionForConditionalGeneration(Phi3ForCausalLM):
 
     def forward(
         self,
-        input_ids: torch.Tensor | None = None,
-        pixel_values: torch.Tensor | None = None,
-        image_grids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        past_key_values: Any = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        use_cache: bool | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_grids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ):
         """As Phi3ForCausalLM.forward, with photos; returns logits [B, T, vocab_size]."""
+        # `generate` looks for these names in the signature; labels and cache come as kwargs.
         if inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, pixel_values, image_grids)
         return super().forward(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
-            labels=labels,
-            use_cache=use_cache,
             logits_to_keep=logits_to_keep,
             **kwargs,
         )
 
     def prepare_inputs_for_generation(
-        self,
-        input_ids: torch.Tensor,
-        pixel_values: torch.Tensor | None = None,
-        image_grids: torch.Tensor | None = None,
-        **kwargs: Any,
+        self, input_ids: Tensor, pixel_values: Any = None, image_grids: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Inputs of one step. Photos go along whenever the step's ids hold their places: at the
         first step, and again where a long text switches the rotary factors and starts over."""
