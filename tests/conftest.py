@@ -4,6 +4,8 @@ import socket
 
 import pytest
 
+import moda_utils  # noqa: F401 - before torch: it sets how torch waits for its threads
+
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
