@@ -15,45 +15,7 @@ from .profiles import Profile
 from .storage import sha256_file
 
 # The course's first prompt, word for word with its spelling: journals are keyed by it.
-PROMPT_I = """<|user|>
-
-<|image_1|>
-
-Analyze the image and provide a concise description of the fashion item it contains. Focus solely on the item,
-not the person wearing or using it, and concentrate on the most prominent or important item in the image.
-The description should include details such as gender, category, subcategory, product type, color, and usage.
-The output should be in the following JSON format, where the description is a brief text string:
-
-Exemple 1:
-
-{
-  "description": "A pink women's blouse with lace trim, perfect for formal occasions."
-}
-
-
-Exemple 2:
-
-
-{
-  "description": "Black men's casual leather shoes, ideal for everyday use."
-}
-
-
-Exemple 3:
-
-{
-  "description": "Gold girls' necklace with a heart pendant, suitable for parties."
-}
-
-
-Please ensure the description is concise, capturing the essential attributes of the fashion item, and
-formatted as plain text within a JSON structure, following the provided examples.
-
-Do not write the text that is in the image. For exemple, if some text is in the image, ignore it.
-
-<|end|>
-<|assistant|>
-"""  # noqa: E501
+PROMPT_I = (Path(__file__).parent / "prompt_1.txt").read_text(encoding="utf-8")
 PROMPT_I_SHA256 = "0cbc4c424e00cd818203c2464174599269f12cfbca3b56d6d1851ce9c3084c1a"
 
 
