@@ -440,7 +440,7 @@ captions = [template_description(row) for row in shown.to_dict("records")]
 plots.photo_grid([root / name for name in shown.image], captions, profile=profile, n=len(items))
 
 # %% [markdown]
-# Correct, and dull: many items share one sentence, and nothing is said about sleeves, patterns or heels. That is why [notebook 02](02_phi3_vision_captions.ipynb) asks a large model to describe each photo, and why [notebook 03](03_phi3_instruct_refinement.ipynb) corrects its answers. Templates are a good start all the same: they need no GPU, and every word in them can be checked.
+# Correct, and dull: many items share one sentence, and nothing is said about sleeves, patterns or heels. That is why notebook 02 will ask a large model to describe each photo, and notebook 03 will correct its answers (both are in preparation). Templates are a good start all the same: they need no GPU, and every word in them can be checked.
 #
 # ## 7. Save the dataset
 #
@@ -528,7 +528,7 @@ print(f"{len(hashes)} different hashes, {few.image_sha256.nunique()} different f
 # %% [markdown]
 # ## Next
 #
-# [Notebook 02](02_phi3_vision_captions.ipynb) lets a large vision-language model describe the photos. In a hurry? [Notebook 04](04_model_assembly.ipynb) builds our own small model, and the template descriptions are enough to train it.
+# [Notebook 04](04_model_assembly.ipynb) builds our own small model; the template descriptions are enough to train it. Notebooks 02 and 03, where a large vision-language model describes the photos and another one corrects it, are in preparation.
 
 # %% [markdown]
 # ## Save and stop
