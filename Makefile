@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -29,8 +30,8 @@ $(STAMP): requirements.txt requirements-dev.txt constraints.txt
 	sys.exit(None if ok else "$(PYTHON) is Python %d.%d; the course needs 3.11 to 3.13: name one, as in make setup PYTHON=python3.12" % v)'
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV), a few minutes the first time ..."
-	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --no-deps --index-url "$(TORCH_INDEX)" -c constraints.txt torch; fi
-	@$(PIP) -c constraints.txt -r requirements.txt -r requirements-dev.txt
+	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --no-deps --index-url "$(TORCH_INDEX)" -c $(CONSTRAINTS) torch; fi
+	@$(PIP) -c $(CONSTRAINTS) -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
 course: setup ## run the notebooks in order, write HTML pages to build/course

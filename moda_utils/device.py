@@ -59,7 +59,7 @@ def load_checkpoint(loader: Any, checkpoint: Checkpoint | str, **options: Any) -
     if Path(checkpoint.name).is_absolute() and not Path(checkpoint.name).is_dir():
         raise FileNotFoundError(f"There is no checkpoint folder {checkpoint.name}.")
     try:
-        return loader.from_pretrained(checkpoint.name, revision=checkpoint.revision, **options)
+        loaded = loader.from_pretrained(checkpoint.name, revision=checkpoint.revision, **options)
     except OSError as error:
         cause: BaseException = error
         while cause.__cause__ is not None:  # transformers hides a lost network below its own error
@@ -67,3 +67,7 @@ def load_checkpoint(loader: Any, checkpoint: Checkpoint | str, **options: Any) -
         reason = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
         advice = "Check the network, or choose the profile mini, which needs none."
         raise OSError(f"{checkpoint.name} can't be loaded ({reason}). {advice}") from error
+    # A model that is saved or published later must not tell where its parts lay on this machine.
+    if Path(checkpoint.name).is_absolute() and hasattr(loaded, "config"):
+        loaded.config._name_or_path = ""
+    return loaded

@@ -103,8 +103,7 @@ def _open(image: Photo) -> Image.Image:
     if max(photo.size) > 50 * min(photo.size):
         name = "The image" if isinstance(image, Image.Image) else image
         raise ValueError(f"{name} is a stripe of {photo.width} x {photo.height} pixels: crop it.")
-    # The image processor can't tell pixels from channels below 4 pixels.
-    return photo.resize([max(side, 4) for side in photo.size]) if min(photo.size) < 4 else photo
+    return photo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

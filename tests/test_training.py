@@ -19,6 +19,7 @@ from transformers import CLIPVisionConfig, OPTConfig
 from moda_utils import runs, training
 from moda_utils.features import Examples
 from moda_utils.modeling_moda import ModaConfig, ModaForConditionalGeneration
+from moda_utils.profiles import ROOT, get_profile
 from moda_utils.training import (
     TrainConfig,
     accumulate,
@@ -440,3 +441,11 @@ def test_kill_9_at_random_moments_changes_nothing(folder, tmp_path):
     subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True)
     whole, cut = (load_history(tmp_path / name) for name in ("whole", "cut"))
     assert losses(cut) == losses(whole)
+
+
+def test_a_saved_model_names_no_folder_of_this_machine(tmp_path):
+    model, processor = training.start_model(get_profile("mini"))
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    for file in tmp_path.glob("*.json"):
+        assert str(ROOT) not in file.read_text(encoding="utf-8"), file.name

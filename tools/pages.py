@@ -170,13 +170,14 @@ def write_page(
 
 def write_index(cards: Sequence[Card], stamp: Stamp, out: Path) -> Path:
     """Write index.html with a card for each executed notebook; returns its path."""
-    if stamp.data == "drawn":
-        honest = (
-            "What these pages show was computed on drawn clothes with models small enough for any "
-            "laptop, by the same code that runs FashionCLIP, OPT-125M and Phi-3 on real photos."
-        )
-    else:
-        honest = "What these pages show was computed on real product photos."
+    photos = "drawn clothes" if stamp.data == "drawn" else "real product photos"
+    models = "FashionCLIP and OPT-125M"
+    if stamp.profile == "mini":
+        models = "small stand-ins that have only ever seen drawings"
+    honest = (
+        f"What these pages show was computed on {photos} with {models}. "
+        "The same code runs both, small models and large, on drawn and real photos."
+    )
     chips = "".join(f'<span class="chip">{html.escape(chip)}</span> ' for chip in stamp.chips())
     total = sum(card.seconds for card in cards)
     core = [card for card in cards if card.lesson.core]

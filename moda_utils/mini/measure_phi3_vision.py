@@ -113,7 +113,7 @@ def grade_words(rows: list[tuple[Item, str | None, bool]]) -> dict:
                 sum(said == {i.printed_word} for i, said in told if i.gender == gender),
                 sum(i.gender == gender for i, _ in told),
             )
-            for gender in ("Boys", "Girls")
+            for gender in sorted({item.gender for item, _ in told})
         },
         "read_by_word": {word: [sum(hits), len(hits)] for word, hits in sorted(words.items())},
     }

@@ -11,6 +11,7 @@ import math
 import os
 import random
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ STEPS = (4000, 2000)  # of the two stages
 LEARNING_RATES = (1.5e-3, 7e-4)  # of the two stages
 WORD_WEIGHT = 6.0  # a wrong letter should cost more than another turn of phrase
 SAVE_EVERY = 200  # steps
+WARM_UP = 100  # steps
 VARIED = 0.3  # of the batches ask by other prompts than Prompt I
 TOLD = 0.95  # of the printed words stand in the training answers
 
@@ -270,7 +272,7 @@ class Training:
         means: dict[str, float] = {}
         with tqdm(total=100, desc=f"stage {self.stage + 1} of 2", unit="%") as bar:
             while done < 1:
-                rate = min(1.0, (self.step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done))
+                rate = min(1.0, (self.step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * done))
                 optimizer.param_groups[0]["lr"] = LEARNING_RATES[self.stage] * max(rate, 0.005)
                 # Seeded by the step: a run that was stopped goes on with the same photos.
                 rng = random.Random(f"{self.seed}/{self.stage}/{self.step}")
@@ -320,7 +322,7 @@ def store(
     model: Phi3VisionForConditionalGeneration, processor: Phi3VisionProcessor, folder: Path
 ) -> None:
     """Write a checkpoint as the public ones are: bfloat16, two shards, the original key names."""
-    model = model.to(torch.bfloat16)
+    model = deepcopy(model).to(torch.bfloat16)
     model.config._attn_implementation = None
     size = sum(parameter.nbytes for parameter in model.parameters())
     with atomic_dir(folder) as target:
