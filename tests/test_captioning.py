@@ -26,8 +26,6 @@ from moda_utils.catalog import Catalog, read_catalog, save_catalog
 from moda_utils.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
 from moda_utils.profiles import ROOT, Checkpoint, Profile, get_profile
 
-SEED = ROOT.parent / "shared" / "seed.md"
-
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> Path:
@@ -79,12 +77,6 @@ def test_prompt_is_the_one_of_the_course():
     assert PROMPT_I_SHA256.startswith("0cbc4c424e00cd81")
     assert PROMPT_I.startswith("<|user|>\n\n<|image_1|>\n\nAnalyze the image and provide")
     assert PROMPT_I.endswith("ignore it.\n\n<|end|>\n<|assistant|>\n")
-
-
-def test_prompt_word_for_word():
-    if not SEED.exists():
-        pytest.skip("the text that the course starts from is not part of the repository")
-    assert f"```html\n{PROMPT_I}```" in SEED.read_text()
 
 
 # The toy's answers

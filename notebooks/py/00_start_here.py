@@ -205,7 +205,7 @@ every = sum(weight.numel() for weight in model.parameters())
 print(f"{trained:,} of {every:,} parameters were trained")
 
 # %% [markdown]
-# Why are a few hundred photos and a minute enough? Because both halves knew their trade. The encoder could already tell a sandal from a shoe, and the language model could already put words in order. What was missing was a translation between them.
+# Why are a few hundred photos and a minute enough? Because both halves knew their trade. The encoder had learnt from photos and texts what tells items apart (how well that carries over to the photos here, the count above shows), and the language model could already put words in order. What was missing was a translation between them.
 #
 # ## 3. What vision-language models are
 #

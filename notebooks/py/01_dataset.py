@@ -81,7 +81,7 @@ for folder, number in sorted(folders.items()):
 
 # %%
 table = pd.read_csv(root / "data" / "fashion.csv", dtype=str)
-table.drop(columns="ImageURL").head()
+table.drop(columns="ImageURL", errors="ignore").head()
 
 # %% [markdown]
 # `read_catalog` reads this table, opens every photo, and gives the columns short names. It returns the usable items as a table, `catalog.frame`, and a list of whatever it had to leave out.

@@ -239,7 +239,7 @@ def gradients(batches):
         loss.backward()  # adds to what is there already
     return [weight.grad.clone() for weight in trained_weights(model).values()]
 
-rows = by_length[::len(by_length) // 64][:64]  # from short to long
+rows = by_length[::max(1, len(by_length) // 64)][:64]  # from short to long
 small, large = gradients(rows.split(8)), gradients([rows])
 same = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(small, large))
 print("eight batches of 8 give the gradient of one batch of 64:", same)
@@ -339,10 +339,9 @@ figure
 # %%
 from moda_utils.training import load_weights
 
-for epoch in (1, 5, config.epochs):
-    snapshot = profile.run_dir(RUN) / f"epoch-{epoch:02d}.safetensors"
+for snapshot in sorted(profile.run_dir(RUN).glob("epoch-*.safetensors")):
     load_weights(trial, snapshot)
-    said[f"epoch {epoch}"] = say(trial)
+    said[f"epoch {int(snapshot.stem[-2:])}"] = say(trial)
 captions = ["\n\n".join(f"{when}: {texts[i][:60]}" for when, texts in said.items())
             for i in range(4)]
 plots.photo_grid(photos, captions, profile=profile, columns=4, n=dataset["validation"].num_rows)

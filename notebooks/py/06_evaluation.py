@@ -298,7 +298,7 @@ plots.bars_with_intervals(scores, profile=profile, n=result["n"], ceilings=told)
 # * **Shuffled** near or below majority: the right words about a wrong photo are worth no more than no photo. If shuffled were near MODA, the criterion could be had without looking.
 # * **Nearest** near MODA: the hard part is done by the encoder. A captioner earns its keep where it combines what it has seen apart, such as a known type in a colour it never had.
 #
-# In mini: the small encoder was trained on drawings of the same kind, so its scores may come close to the ceiling. They say that the method works, not that real photos are easy.
+# In mini: on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind; that says that the method works, not that real photos are easy. On real photos it has to tell apart what it has never seen, and the scores show it.
 #
 # The next cell draws the conclusions from the numbers.
 
@@ -326,7 +326,8 @@ for other in ("majority", "shuffled", "nearest", "template"):
 groups = result["groups"]
 perfect = [name for name in criteria if scores["moda"][name]["low"] == 10]
 print("criteria without a mistake:", ", ".join(perfect) or "none")
-print(f"no mistake on {groups} products: up to {3 / groups:.1%} of all may still fail")
+if perfect:
+    print(f"no mistake on {groups} products: up to {3 / groups:.1%} of all may still fail")
 
 # %% [markdown]
 # ## 7. Where the mistakes are
@@ -421,7 +422,7 @@ print("classes with fewer than five test photos:",
 table(lambda score: score["macro"])
 
 # %% [markdown]
-# Look at style first: majority loses most of its score here, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes. The wide intervals are honest: a class with fewer than five photos can hardly be judged.
+# Look at style first: majority loses most of its score here, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes. Where an interval is wide, a class of fewer than five photos is the reason: it can hardly be judged. Where it has no width at all, there was no mistake to draw, and the rule of three of section 5 applies.
 #
 # ### 8.2 Gender
 #
