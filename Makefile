@@ -18,7 +18,7 @@ REAL := ../shared/fashion_sample
 # Tests never reach for the hub: a missing file is an error at once, not a long wait.
 OFFLINE := HF_HUB_OFFLINE=1 TQDM_DISABLE=1 MODA_PROFILE=mini
 
-.PHONY: help setup course test lint test-full notebooks twins mini measure results links clean
+.PHONY: help setup course test lint test-full notebooks twins mini measure results links course-stats clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -70,6 +70,9 @@ results: setup ## store the figures of finished runs and show them in README (PR
 
 links: setup ## put REPO=owner/name into badges and clone commands
 	@$(RUN) tools/links.py $(REPO)
+
+course-stats: setup ## cells, words and figures of every notebook, lines of the package
+	@$(RUN) tools/stats.py
 
 clean: ## remove build/ and caches; artifacts/ and .venv stay
 	@rm -rf build .pytest_cache .ruff_cache

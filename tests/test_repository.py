@@ -1,11 +1,9 @@
 """What the repository promises about itself: commands, links, addresses, sizes, figures."""
 
 import ast
-import io
 import re
 import subprocess
 import sys
-import tokenize
 from pathlib import Path
 
 import nbformat
@@ -13,6 +11,7 @@ import pytest
 
 import links
 import results
+from lines import code_lines
 from moda_utils.captioning import PROMPT_I
 from moda_utils.profiles import ROOT
 from moda_utils.storage import write_json
@@ -142,20 +141,6 @@ def test_make_links_rewrites_every_address(tmp_path):
 
 
 # Sizes and layers
-
-
-def code_lines(path: Path) -> int:
-    """Lines of a module that hold code: neither blank, nor comment, nor docstring."""
-    text = path.read_text(encoding="utf-8")
-    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in layout | {tokenize.ENDMARKER}:
-            lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            lines -= set(range(node.lineno, node.end_lineno + 1))
-    return len(lines)
 
 
 def test_modules_stay_small_enough_to_read():

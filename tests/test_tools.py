@@ -13,6 +13,8 @@ from PIL import Image
 
 import pages
 import running
+import stats
+from lines import code_lines
 from moda_utils.profiles import ROOT
 
 OPENING = """[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://x.org)
@@ -113,9 +115,10 @@ def test_pages_ask_nothing_from_outside(tmp_path):
     assert lessons[0].title == "A small test"
     assert lessons[0].promise == "You see what a page is."
     stamp = pages.Stamp("mini", "drawn", 1200, "2026-01-01")
-    page = pages.write_page(notebook, lessons, 0, stamp, 4.2, tmp_path, tmp_path).read_text()
+    headings = pages.write_page(notebook, lessons, 0, stamp, 4.2, tmp_path, tmp_path)
+    page = (tmp_path / lessons[0].page).read_text()
     picture = pages.card_picture(notebook)
-    cards = [pages.Card(lesson, 4.2, 10**9, picture) for lesson in lessons]
+    cards = [pages.Card(lesson, 4.2, 10**9, picture, headings) for lesson in lessons]
     index = pages.write_index(cards, stamp, tmp_path).read_text()
 
     for text in (page, index):
@@ -130,6 +133,10 @@ def test_pages_ask_nothing_from_outside(tmp_path):
         assert "1,200 items" in text
     assert picture.startswith("data:image/jpeg")
     assert index.count(picture) == 2
+    # Every heading can be searched for, and leads to its place on its page.
+    assert [heading.text for heading in headings] == ["1. Why $x$"]
+    assert 'id="1.-Why' in page
+    assert re.search(r'<li hidden><a href="01_dataset.html#1.-Why[^"]*">1. Why', index)
     assert 'href="01_dataset.html"' in page
     assert 'class="next" href="07_use_it.html"' in page
     assert '<a href="#1.-Why' in page
@@ -143,3 +150,25 @@ def test_pages_ask_nothing_from_outside(tmp_path):
 def test_a_notebook_without_title_is_refused():
     with pytest.raises(ValueError, match="01_x: the first heading"):
         pages.read_lesson(new_notebook(cells=[new_markdown_cell("# Title")]), "01_x")
+
+
+def test_stats_count_what_a_reader_meets(tmp_path):
+    cells = [
+        new_markdown_cell("# 1. A title\n\nThree [more words](http://x.org/a/b).\n```\nno\n```"),
+        new_code_cell("setup()", metadata={"cellView": "form"}),
+        new_code_cell("a\nb\nc"),
+        new_code_cell("x"),
+    ]
+    picture = nbformat.v4.new_output("display_data", data={"image/png": png()})
+    cells[2].outputs = [picture, picture]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "01_a.ipynb")
+    found = stats.notebook_stats(tmp_path / "01_a.ipynb")
+    assert (found.text_cells, found.code_cells, found.words, found.figures) == (1, 2, 6, 2)
+    assert (found.median, found.longest) == (2, 3)
+
+
+def test_lines_of_code_are_neither_blank_nor_comment_nor_docstring(tmp_path):
+    module = tmp_path / "a.py"
+    doc, code = '"""Doc.\n\nMore.\n"""\n\n# why\n', 'x = """two\nlines"""\n\n\n'
+    module.write_text(doc + code + 'def f():\n    """D."""\n    return x  # yes\n')
+    assert code_lines(module) == 4

@@ -63,13 +63,13 @@ def run(paths: Sequence[Path], profile: Profile, environment: dict[str, str], ou
 
     # Pages come last: only then is the number of items known to every one of them.
     stamp = Stamp(profile.name, profile.data_label, _items(profile), date.today().isoformat())
-    cards = [
-        Card(lesson, cost.seconds, cost.peak_bytes, card_picture(notebook))
-        for lesson, cost, notebook in zip(lessons, costs, notebooks, strict=True)
-    ]
+    cards = []
     with atomic_dir(out) as folder:
-        for position, notebook in enumerate(notebooks):
-            write_page(notebook, lessons, position, stamp, costs[position].seconds, folder, out)
+        for position, (notebook, cost) in enumerate(zip(notebooks, costs, strict=True)):
+            headings = write_page(notebook, lessons, position, stamp, cost.seconds, folder, out)
+            picture = card_picture(notebook)
+            card = Card(lessons[position], cost.seconds, cost.peak_bytes, picture, headings)
+            cards.append(card)
         write_index(cards, stamp, folder)
         write_json(folder / "course.json", _summary(profile, stamp, cards))
     peak = max(cost.peak_bytes for cost in costs)

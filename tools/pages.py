@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from bs4 import BeautifulSoup, Tag
@@ -20,6 +21,7 @@ from moda_utils.storage import atomic_path
 from running import NOTEBOOKS, ROOT
 
 CSS = (Path(__file__).parent / "pages.css").read_text(encoding="utf-8")
+SEARCH = (Path(__file__).parent / "search.js").read_text(encoding="utf-8")
 CARD_PIXELS = (800, 400)
 LAST_CORE = 6  # notebooks 00 to 06 are the course, later ones are extras
 
@@ -71,6 +73,14 @@ class Stamp:
         return [f"profile {self.profile}", f"{self.data} photos", *items]
 
 
+class Heading(NamedTuple):
+    """A numbered heading of a page: its level (2 or 3), its anchor and its words."""
+
+    level: int
+    anchor: str
+    text: str
+
+
 @dataclass(frozen=True)
 class Card:
     """One executed notebook as the index shows it. `picture` is a data URI or empty."""
@@ -79,6 +89,7 @@ class Card:
     seconds: float
     peak_bytes: int
     picture: str
+    headings: Sequence[Heading] = ()
 
 
 def read_lesson(notebook: nbformat.NotebookNode, stem: str) -> Lesson:
@@ -130,8 +141,8 @@ def write_page(
     seconds: float,
     folder: Path,
     home: Path,
-) -> Path:
-    """Write the page of `lessons[position]` into `folder`; returns its path.
+) -> list[Heading]:
+    """Write the page of `lessons[position]` into `folder`; returns its headings.
 
     `home` is the folder where the pages will be read: relative links start there.
     """
@@ -150,6 +161,7 @@ def write_page(
         del frame["border"]
         for row in frame.select("tr[style]"):
             del row["style"]
+    headings = _headings(soup)
     before = lessons[position - 1] if position > 0 else None
     after = lessons[position + 1] if position + 1 < len(lessons) else None
     chips = "".join(f"<b>{html.escape(chip)}</b>" for chip in stamp.chips())
@@ -158,18 +170,19 @@ def write_page(
 <nav aria-label="Notebooks">{_step(before, "‹", "Previous")}
 <span>{position + 1} of {len(lessons)}</span>{_step(after, "›", "Next")}</nav></header>
 <div class="layout">
-<aside class="toc">{_contents(soup)}</aside>
+<aside class="toc">{_contents(headings)}</aside>
 <main id="content">
 <div class="stamp">{chips}<span>executed {stamp.date} in {seconds:.0f} s</span></div>
 {soup}
 <nav class="pager" aria-label="Continue">{_pager(before, "previous")}{_pager(after, "next")}</nav>
 </main>
 </div>"""
-    return _write(folder / lesson.page, f"{lesson.number}. {lesson.title} · MODA course", inner)
+    _write(folder / lesson.page, f"{lesson.number}. {lesson.title} · MODA course", inner)
+    return headings
 
 
 def write_index(cards: Sequence[Card], stamp: Stamp, out: Path) -> Path:
-    """Write index.html with a card for each executed notebook; returns its path."""
+    """Write index.html: a card for each executed notebook, and a search over their headings."""
     photos = "drawn clothes" if stamp.data == "drawn" else "real product photos"
     models = "FashionCLIP and OPT-125M"
     if stamp.profile == "mini":
@@ -192,8 +205,10 @@ def write_index(cards: Sequence[Card], stamp: Stamp, out: Path) -> Path:
 a projection translates, OPT-125M writes. {honest}</p>
 <p>{chips}<span class="stamp" style="margin:0 0 0 .4rem">executed {stamp.date},
 {len(cards)} notebook{"s" if len(cards) > 1 else ""} in {duration(total)}</span></p>
+{_search(cards)}
 {sections}
-</main>"""
+</main>
+<script>{SEARCH}</script>"""
     return _write(out / "index.html", "MODA course: train a small vision-language model", inner)
 
 
@@ -217,18 +232,42 @@ def _cards(heading: str, cards: Sequence[Card], stamp: Stamp) -> str:
     return f"<h2>{heading}</h2>\n<ul class='cards'>{''.join(items)}</ul>"
 
 
-def _contents(soup: BeautifulSoup) -> str:
-    """Table of contents of a page: second and third level headings."""
-    entries = []
+def _search(cards: Sequence[Card]) -> str:
+    """A search field and every heading as a link; the script shows those that match."""
+    entries = [
+        f'<li hidden><a href="{card.lesson.page}#{html.escape(heading.anchor, quote=True)}">'
+        f"{html.escape(heading.text)}</a> <small>{card.lesson.number}. "
+        f"{html.escape(card.lesson.title)}</small></li>"
+        for card in cards
+        for heading in card.headings
+    ]
+    return (
+        '<form class="search" role="search" hidden><label>Search the headings '
+        '<input type="search" autocomplete="off" placeholder="for example: loss"></label>'
+        f'<p role="status"></p><ul>{"".join(entries)}</ul></form>'
+    )
+
+
+def _headings(soup: BeautifulSoup) -> list[Heading]:
+    """Second and third level headings of a page."""
+    found = []
     for heading in soup.select(".text_cell h2[id], .text_cell h3[id]"):
         words = "".join(
             part.get_text() if isinstance(part, Tag) else str(part)
             for part in heading.contents
             if not (isinstance(part, Tag) and "anchor-link" in part.get("class", []))
         )
-        deep = ' class="deep"' if heading.name == "h3" else ""
-        target = html.escape(heading["id"], quote=True)
-        entries.append(f'<li{deep}><a href="#{target}">{html.escape(words.strip())}</a></li>')
+        found.append(Heading(int(heading.name[1]), heading["id"], words.strip()))
+    return found
+
+
+def _contents(headings: Sequence[Heading]) -> str:
+    """Table of contents of a page."""
+    entries = []
+    for level, anchor, text in headings:
+        deep = ' class="deep"' if level == 3 else ""
+        target = html.escape(anchor, quote=True)
+        entries.append(f'<li{deep}><a href="#{target}">{html.escape(text)}</a></li>')
     rows = f"<ol>{''.join(entries)}</ol>"
     # Wide windows show the list, narrow ones fold it; both without a script.
     return (
