@@ -7,7 +7,7 @@ the books: a run that is killed at any moment goes on to the same losses as an u
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class TrainConfig:
     accumulation: int = 8  # batches per optimizer step: 256 items give a calmer gradient than 32
     optimizer: str = "adamw"  # adapts the size of a step to each weight
     learning_rate: float = 1e-3  # high for a pretrained model, but the projection is new
+    part_rates: Mapping[str, float] | None = None  # other rates: {"language_model": 1e-4}
     weight_decay: float = 0.01  # PyTorch's default
     schedule: str = "step"  # large steps first, small ones to settle
     decay_every: int = 2  # epochs
@@ -63,7 +64,7 @@ class TrainConfig:
 class Tokens:
     """A split as tensors on the training device; `lengths` stay on the CPU, where they are read."""
 
-    image_embeds: Tensor  # (N, 512)
+    image_embeds: Tensor  # (N, 512), or what else the model's `project` takes
     input_ids: Tensor  # (N, T)
     labels: Tensor  # (N, T)
     lengths: Tensor  # (N,)
@@ -179,11 +180,12 @@ def train(
         FloatingPointError: the loss is no finite number any more; step and batch are named.
     """
     accelerator = make_accelerator()
-    model.to(accelerator.device).vision_model.requires_grad_(False)
+    model.to(accelerator.device)
     tokens = _checked(model, processor, train_set, "training")
     held_out = _checked(model, processor, validation_set, "validation")
     weights = list(trained_weights(model).values())
-    optimizer = _named(OPTIMIZERS, config.optimizer, "optimizer")(weights, config)
+    groups = _groups(model, config)
+    optimizer = _named(OPTIMIZERS, config.optimizer, "optimizer")(groups, config)
     schedule = _named(SCHEDULES, config.schedule, "schedule")(optimizer, config)
 
     torch.manual_seed(config.seed)  # dropout
@@ -267,14 +269,15 @@ def _checked(
     """The split as tokens, if it is not empty, holds numbers only and fits the language model."""
     if not len(examples):
         raise ValueError(f"The {split} split is empty: run notebook 01 on more items.")
-    finite = examples.image_embeds.isfinite().all(dim=1)  # (N,)
+    finite = examples.image_embeds.flatten(1).isfinite().all(dim=1)  # (N,)
     if not finite.all():
         raise ValueError(
             f"The embedding of item {examples.names[finite.int().argmin()]} is not finite."
         )
     tokens = tokenize(processor, examples, model.device)
     longest = int(tokens.lengths.argmax())
-    places = 1 + int(tokens.lengths[longest])  # the image takes one
+    image = getattr(model.config, "image_places", 1)
+    places = image + int(tokens.lengths[longest])
     text = model.config.text_config
     if places > (limit := getattr(text, "max_position_embeddings", places)):
         raise ValueError(
@@ -285,6 +288,18 @@ def _checked(
     if not same_end or int(tokens.input_ids.max()) >= text.vocab_size:
         raise ValueError("Tokenizer and language model do not belong together.")
     return tokens
+
+
+def _groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """The trained weights by learning rate, as optimizers take them."""
+    rates = {name: config.learning_rate for name, _ in model.named_children()}
+    for name, rate in (config.part_rates or {}).items():
+        _named(rates, name, "part")
+        rates[name] = rate
+    groups: dict[float, list[nn.Parameter]] = {config.learning_rate: []}  # first: it is recorded
+    for name, weight in trained_weights(model).items():
+        groups.setdefault(rates[name.split(".")[0]], []).append(weight)
+    return [{"params": weights, "lr": rate} for rate, weights in groups.items() if weights]
 
 
 def _named(known: dict[str, Any], name: str, what: str) -> Any:
@@ -318,10 +333,11 @@ def _passport(
     data: dict[str, Any] = {}
     for split, examples in (("training", train_set), ("validation", validation_set)):
         texts = json.dumps([examples.names, examples.descriptions]).encode()
-        weights = torch.linspace(1, 2, len(examples), dtype=torch.float64)
+        weights = torch.linspace(1, 2, len(examples))
+        embeds = examples.image_embeds.flatten(1).float()  # (N, D)
         data[f"{split} items"] = len(examples)
         data[f"{split} descriptions"] = hashlib.sha256(texts).hexdigest()[:16]
-        data[f"{split} embeddings"] = float((weights @ examples.image_embeds.double()).abs().sum())
+        data[f"{split} embeddings"] = float((weights @ embeds).abs().sum())
     trained = sum(weight.numel() for weight in trained_weights(model).values())
     about = {"trained weights": trained, "trained on": model.config.trained_on}
     return {"recipe": asdict(config), "data": data, "model": about}

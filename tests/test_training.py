@@ -114,6 +114,21 @@ def test_the_validation_loss_is_the_mean_over_all_tokens(parts):
     assert count == int((tokens.labels != -100).sum())
 
 
+def test_a_part_can_have_a_rate_of_its_own(parts, tmp_path):
+    model, processor = parts
+    language = {k: v.clone() for k, v in model.language_model.state_dict().items()}
+    projection = model.projection[0].weight.clone()
+    config = dataclasses.replace(TINY, epochs=1, part_rates={"language_model": 0.0})
+    history = train(model, processor, examples(64), examples(16), config, tmp_path / "run")
+    for name, weight in model.language_model.state_dict().items():
+        assert torch.equal(language[name].half().float(), weight), name
+    assert not torch.allclose(projection, model.projection[0].weight, atol=1e-3)
+    assert history.of("train")[0]["lr"] == config.learning_rate
+    config = dataclasses.replace(config, part_rates={"text_model": 1e-4})
+    with pytest.raises(ValueError, match="no part 'text_model'.*projection"):
+        train(model, processor, examples(64), examples(16), config, tmp_path / "other")
+
+
 def test_training_learns_and_leaves_what_it_promises(parts, tmp_path):
     model, processor = parts
     frozen = [weight.clone() for weight in model.vision_model.parameters()]
