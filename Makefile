@@ -40,14 +40,16 @@ course: setup ## run the notebooks in order, write HTML pages to build/course
 test: setup lint ## lint, unit tests, twins, every notebook as a test
 	@rm -rf build/test
 	@$(OFFLINE) MODA_HOME=build/test $(RUN) -m pytest -q --nbval-lax --nbval-current-env \
-	  --nbval-cell-timeout=900 tests notebooks
+	  --nbval-cell-timeout=900 --ignore=notebooks/solutions tests notebooks
 
 lint: setup ## ruff
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m ruff format --check --quiet .
 
-test-full: setup ## the slow tests; with real photos where they are
+test-full: setup ## the slow tests, the solutions; with real photos where they are
 	@test -d $(REAL) || echo "No folder $(REAL): the real-photo run is skipped."
+	@$(OFFLINE) MODA_HOME=build/test $(RUN) -m pytest -q --nbval-lax --nbval-current-env \
+	  --nbval-cell-timeout=900 notebooks/solutions
 	@$(OFFLINE) $(RUN) -m pytest -q -m slow tests
 
 notebooks: setup ## execute all twins and store the notebooks with their outputs

@@ -12,12 +12,17 @@ import notebooks as tool
 from moda_utils.profiles import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 REQUIRED = {"00", "01", "04", "05", "06"}
 LONGEST_CELL = 40
 MEDIAN_CELL = 8
 LARGEST_MB = 4.0
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+every_solution = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+every_stored_file = pytest.mark.parametrize(
+    "path", [*NOTEBOOKS, *SOLUTIONS], ids=lambda path: path.stem
+)
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -46,10 +51,11 @@ def test_the_notebooks_of_the_chain_are_here():
 
 
 def test_notebooks_and_twins_say_the_same():
-    assert tool.differences() == []
+    for notebooks, twins in tool.PAIRS:
+        assert tool.differences(notebooks, twins) == []
 
 
-@every_notebook
+@every_stored_file
 def test_format_is_valid_and_github_shows_it(path):
     notebook = read(path)
     nbformat.validate(notebook)
@@ -58,7 +64,7 @@ def test_format_is_valid_and_github_shows_it(path):
     assert path.stat().st_size < LARGEST_MB * 1e6
 
 
-@every_notebook
+@every_stored_file
 def test_outputs_come_from_one_clean_run(path):
     cells = code_cells(read(path))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -70,7 +76,7 @@ def test_outputs_come_from_one_clean_run(path):
     ]
 
 
-@every_notebook
+@every_stored_file
 def test_outputs_hold_nothing_of_the_machine(path):
     assert tool.remarks(read(path)) == []
     for cell in code_cells(read(path)):
@@ -89,7 +95,7 @@ def test_enough_cells_are_compared_with_what_is_stored(path):
         assert not re.search(r"\d\.\d{4,}", texts(cell)), "digits that differ between machines"
 
 
-@every_notebook
+@every_stored_file
 def test_the_setup_cell_is_the_first_and_the_same_everywhere(path):
     first = code_cells(read(path))[0]
     assert tags(first) == ["setup"]
@@ -132,7 +138,7 @@ def test_cells_are_short_and_explained(path):
     assert len(markdown) > len(open_cells)
 
 
-@every_notebook
+@every_stored_file
 def test_prose_holds_no_result(path):
     """Numbers that depend on the run are printed by cells; prose is true in every profile."""
     for cell in read(path).cells:
@@ -145,13 +151,32 @@ def test_prose_holds_no_result(path):
         assert results == [], cell.source[:200]
 
 
-@every_notebook
+@every_stored_file
 def test_prose_needs_no_formula_engine(path):
     """The offline pages have none; a formula stands in code or in words."""
     for cell in read(path).cells:
         if cell.cell_type == "markdown":
             prose = re.sub(r"```.*?```|`[^`]*`", "", cell.source, flags=re.DOTALL)
             assert not re.search(r"\$[^$\n]+\$", prose), cell.source[:200]
+
+
+@every_solution
+def test_solutions_answer_each_exercise_of_their_notebook(path):
+    number = path.name[:2]
+    assert path.name == f"{number}_solutions.ipynb"
+    notebook = read(path)
+    assert links.badge(f"notebooks/solutions/{path.name}") in notebook.cells[0].source
+    markdown = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    (title,) = re.findall(r"^# (.+)$", markdown, re.MULTILINE)
+    assert title == f"{int(number)}. Solutions"
+    headings = re.findall(r"^## Exercise (\d)", markdown, re.MULTILINE)
+    assert headings == ["1", "2", "3"]
+    (lesson,) = [path for path in NOTEBOOKS if path.name.startswith(number)]
+    assert f"(../{lesson.name})" in markdown
+    exercises = "\n\n".join(cell.source for cell in read(lesson).cells).split("## Exercises")[1]
+    assert f"(solutions/{path.name})" in exercises
+    lengths = [len(cell.source.strip().splitlines()) for cell in code_cells(notebook)]
+    assert max(lengths) <= LONGEST_CELL
 
 
 def test_a_drifted_twin_is_found(tmp_path):

@@ -1,7 +1,8 @@
 """Make the notebooks from their twins: convert, execute, clean, store.
 
-    python tools/notebooks.py               all of notebooks/py, in order
+    python tools/notebooks.py               all of notebooks/py, in order, then all solutions
     python tools/notebooks.py 04 05         only these; they need the artefacts of earlier ones
+    python tools/notebooks.py 05 --solutions               the solutions of 05's exercises
     python tools/notebooks.py 05 --home artifacts-dev      artefacts in a folder of your choice
     python tools/notebooks.py 05 --from-ipynb              only write the twin of an edited notebook
     python tools/notebooks.py --check       do notebooks and twins say the same?
@@ -25,6 +26,8 @@ from running import (
     ANSI,
     NOTEBOOKS,
     ROOT,
+    SOLUTION_TWINS,
+    SOLUTIONS,
     TWINS,
     NotebookFailed,
     execute,
@@ -35,6 +38,7 @@ from running import (
 sys.path.insert(0, str(ROOT))
 from moda_utils.storage import atomic_path
 
+PAIRS = ((NOTEBOOKS, TWINS), (SOLUTIONS, SOLUTION_TWINS))  # where notebooks and twins lie
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 NOTEBOOK_METADATA = ("accelerator", "colab")
 
@@ -186,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("numbers", nargs="*", metavar="NN", help="notebooks, default all")
     parser.add_argument("--home", type=Path, help="folder of artefacts, default a temporary one")
+    parser.add_argument("--solutions", action="store_true", help="the solutions of NN's exercises")
     parser.add_argument("--from-ipynb", action="store_true", help="write twins, execute nothing")
     parser.add_argument("--check", action="store_true", help="compare notebooks and twins")
     options = parser.parse_args(arguments)
@@ -201,19 +206,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.check:
-        found = differences()
+        found = [line for folder, twins in PAIRS for line in differences(folder, twins)]
         print("\n\n".join(found) if found else "Notebooks and twins agree.")
         return bool(found)
+    pairs = PAIRS[:1] if options.numbers else PAIRS  # a number alone names the notebook
+    if options.solutions:
+        pairs = PAIRS[1:]
     if options.from_ipynb:
-        for path in select(NOTEBOOKS, ".ipynb", options.numbers):
-            write_text(TWINS / f"{path.stem}.py", to_twin(read_notebook(path)))
+        for folder, twins in pairs:
+            for path in select(folder, ".ipynb", options.numbers):
+                write_text(twins / f"{path.stem}.py", to_twin(read_notebook(path)))
         return 0
     with tempfile.TemporaryDirectory(prefix="moda-notebooks-") as temporary:
         home = (options.home or Path(temporary, "home")).resolve()
-        for twin in select(TWINS, ".py", options.numbers):
+        wanted = [(f, twin) for f, twins in pairs for twin in select(twins, ".py", options.numbers)]
+        for folder, twin in wanted:
             try:
                 log = ROOT / "build" / "notebooks" / f"{twin.stem}.log"
-                build(twin, NOTEBOOKS / f"{twin.stem}.ipynb", home, log)
+                build(twin, folder / f"{twin.stem}.ipynb", home, log)
             except NotebookFailed as error:
                 print(f"{twin.stem} failed.\n{error.screen()}", file=sys.stderr)
                 return 1

@@ -16,6 +16,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 TWINS = NOTEBOOKS / "py"
+SOLUTIONS = NOTEBOOKS / "solutions"
+SOLUTION_TWINS = TWINS / "solutions"
 CELL_TIMEOUT = 3600  # seconds; a cell of `full` on a CPU may be slow, but a hung one must end
 
 SCREEN = 24  # lines of an error that are printed; all of it is in the log

@@ -484,6 +484,8 @@ print(card.split("---\n", 2)[2])
 # %% [markdown]
 # ## Exercises
 #
+# Solutions: [01_solutions](solutions/01_solutions.ipynb).
+#
 # **1 (easy). A shortcut of your own.** Section 2.4 guessed the gender from one column. Which column is the best one to guess `usage` from? Would that help a model that sees only the photo? And why is the result for `product_id` worthless?
 
 # %%
