@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from .answers import Answer, Summary, fitting_batch_size, needed_bytes, run_batches, write_answers
-from .catalog import Catalog, open_photo
+from .catalog import Catalog, load_catalog, open_photo
+from .dataset import write_dataset
 from .device import best_device, best_dtype, free_memory, load_checkpoint
 from .journal import Journal, fingerprint
 from .phi3_vision import Encoded, Phi3VisionForConditionalGeneration, Phi3VisionProcessor
@@ -116,3 +118,13 @@ def caption_catalog(
         answer=captioner,
         batch_size=batch_size or captioner.batch_size(),
     )
+
+
+def caption_from_profile(profile: Profile) -> Summary:
+    """Notebook 02 in one call: describe every photo, write `dataset/` again with the texts."""
+    catalog, journal = load_catalog(profile.catalog_path), captions_journal(profile)
+    summary = caption_catalog(catalog, Captioner.load(profile), journal)
+    rows = pd.DataFrame(journal.done().values()).rename(columns={"description": "description_raw"})
+    texts = catalog.frame.merge(rows, on=["product_id", "image_sha256"])
+    write_dataset(catalog, texts[["product_id", "description_raw"]], profile.dataset_dir)
+    return summary

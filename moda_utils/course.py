@@ -12,11 +12,17 @@ from pathlib import Path
 from .profiles import ROOT, Profile, get_profile
 from .storage import atomic_path
 
-# What a notebook starts from: the notebooks that make it. Captions (02, 03) are never required:
-# until they exist, template descriptions stand in.
-NEEDS = {"02": ["01"], "03": ["01"], "05": ["01"], "06": ["01", "05"], "07": ["05"], "08": ["01"]}
+# What a notebook starts from: the notebooks that make it. From 04 on captions (02, 03) are never
+# required: until they exist, template descriptions stand in.
+NEEDS = {
+    "02": ["01"], "03": ["01", "02"], "05": ["01"], "06": ["01", "05"], "07": ["05"], "08": ["01"],
+}  # fmt: skip
 
-STAGES = {"01": "notebook 01: photos, checks and splits", "05": "notebook 05: train MODA"}
+STAGES = {
+    "01": "notebook 01: photos, checks and splits",
+    "02": "notebook 02: describe every photo",
+    "05": "notebook 05: train MODA",
+}
 
 # What keep() copies.
 KEPT = ("catalog.parquet", "*.jsonl", "evaluation/*.json", "runs/*/*.json*", "runs/*/best/**/*")
@@ -112,6 +118,8 @@ def _products(number: str, profile: Profile) -> list[Path]:
     """The artefacts that a notebook leaves and others start from."""
     if number == "01":
         return [profile.catalog_path, profile.dataset_dir]
+    if number == "02":
+        return [profile.captions_path]
     return [profile.run_dir("moda") / "best"]
 
 
@@ -135,13 +143,16 @@ def _cost(number: str, profile: Profile) -> tuple[float, float]:
     items = 1_200 if profile.data_source == "drawn" else 2_906
     if profile.catalog_path.exists():
         items = read_metadata(profile.catalog_path).num_rows
-    files = [file for file in Path(profile.language.name).rglob("*") if file.is_file()]
-    # Shipped weights are float16, two bytes each; what comes from the hub is OPT-125M.
-    weights = sum(file.stat().st_size for file in files) / 2 or 125e6
-    # Training takes 6 operations per weight and token; an item has some 30 tokens.
-    operations = 6 * weights * 30 * items * profile.epochs
+    # (model, its weights in the public version, operations per weight and item, GB to download)
+    checkpoint, public, work, gb = {
+        "02": (profile.captioner, 4.1e9, 2 * 1_200, 8.3),  # 2 per token of photo, prompt, answer
+        "05": (profile.language, 125e6, 6 * 30 * profile.epochs, 0.9),  # 6 per token in training
+    }[number]
+    files = [file for file in Path(checkpoint.name).rglob("*") if file.is_file()]
+    # Shipped weights have 16 bits, two bytes each; the public ones come from the hub.
+    weights = sum(file.stat().st_size for file in files) / 2 or public
     speed = 2e13 if best_device().type == "cuda" else 5e10 * (os.cpu_count() or 1)
-    return 0.5 + operations / speed / 60, 0.0 if files else 0.9
+    return 0.5 + work * weights * items / speed / 60, 0.0 if files else gb
 
 
 def _run(number: str, profile: Profile) -> None:
@@ -150,6 +161,10 @@ def _run(number: str, profile: Profile) -> None:
         from .catalog import build_catalog
 
         print(build_catalog(profile))
+    elif number == "02":
+        from .captioning import caption_from_profile
+
+        print(caption_from_profile(profile))
     else:
         from .training import train_from_profile
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -20,9 +21,11 @@ from moda_utils.captioning import (
     PROMPT_I_SHA256,
     Captioner,
     caption_catalog,
+    caption_from_profile,
     captions_journal,
 )
 from moda_utils.catalog import Catalog, read_catalog, save_catalog
+from moda_utils.dataset import load_dataset_dir
 from moda_utils.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
 from moda_utils.profiles import ROOT, Checkpoint, Profile, get_profile
 
@@ -169,6 +172,23 @@ def test_a_profile_is_enough(profile, tmp_path):
     assert "4 photos have an answer" in str(summary)
 
 
+def test_the_notebook_in_one_call(profile, captioner, tmp_path, monkeypatch):
+    """The dataset holds the descriptions, and the template where the model failed."""
+    catalog = colour_catalog(tmp_path / "shop")
+    save_catalog(catalog, profile.catalog_path)
+    monkeypatch.setattr(Captioner, "load", lambda _: captioner)
+    summary = caption_from_profile(profile)
+    assert summary.statuses == {"ok": 9, "repaired": 9, "failed": 6}
+    rows = [row for part in load_dataset_dir(profile.dataset_dir).values() for row in part]
+    assert len(rows) == 24
+    for row in rows:
+        failed = row["colour"] in ("white", "black")
+        assert row["description_source"] == ("template" if failed else "raw")
+        assert row["description"] == row["description_template" if failed else "description_raw"]
+        assert failed == (row["description_raw"] is None)
+    assert caption_from_profile(profile).new == 0
+
+
 # Trouble
 
 
@@ -246,3 +266,51 @@ def test_killed_and_run_again(profile, captioner, toy, tmp_path):
     caption_catalog(catalog, captioner, journal_of(unbroken), batch_size=2)
     assert lasting(journal_of(profile)) == lasting(journal_of(unbroken))
     assert json.loads(written[-1])["prompt_sha"] == journal_of(profile).key["prompt_sha"]
+
+
+# As above, and it tells how many photos it asks the model about.
+COUNTING = CHILD.replace(
+    "journal = ",
+    """class Counting(Captioner):
+    def __call__(self, encoded):
+        print(len(encoded), flush=True)
+        return super().__call__(encoded)
+captioner.__class__ = Counting
+journal = """,
+    1,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_random_moments(profile, captioner, toy, tmp_path, seed):
+    """Killed again and again: the end is that of an unbroken run, a batch is lost at most each."""
+    rng, size, kills, asked = random.Random(seed), 2, 0, 0
+    catalog = colour_catalog(tmp_path / "shop", scales=range(1, 9))
+    save_catalog(catalog, profile.catalog_path)
+    child = COUNTING.format(
+        paths=[str(ROOT)],
+        home=str(profile.home),
+        toy=str(toy),
+        prompt=PROMPT,
+        tokens=MAX_NEW_TOKENS,
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    while True:
+        process = subprocess.Popen(
+            [sys.executable, "-c", child], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        if kills < 3:
+            asked += int(process.stdout.readline())  # it has begun
+            time.sleep(rng.uniform(0, 0.4))
+            process.kill()
+            kills += 1
+        asked += sum(map(int, process.stdout.read().split()))
+        if process.wait() == 0:
+            break
+    unbroken = replace(profile, home=tmp_path / "unbroken")
+    summary = caption_catalog(catalog, captioner, journal_of(unbroken), batch_size=size)
+    assert lasting(journal_of(profile)) == lasting(journal_of(unbroken))
+    lines = profile.captions_path.read_bytes().splitlines()
+    assert len(lines) == summary.statuses.total()  # no row twice, none torn
+    assert summary.new <= asked <= summary.new + kills * size
