@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 
 from .attributes import Attributes, extract, vocabulary
-from .dataset import template_description
-from .profiles import Profile
+from .dataset import SINGULAR, template_description
+from .overlap import bleu, bleu_counts, cider_d, rouge_l
+from .profiles import Checkpoint, Profile
 from .storage import write_json
 
 ATTRIBUTES = {  # criterion: (field of the text's Attributes, column of the catalogue)
@@ -35,7 +36,18 @@ ATTRIBUTES = {  # criterion: (field of the text's Attributes, column of the cata
     "gender": ("genders", "gender"),
 }
 CRITERIA = (*ATTRIBUTES, "factual_consistency", "overall")
+SYSTEMS = (  # what a report shows side by side: floors, rivals, ceilings, and MODA
+    "majority", "blind", "shuffled", "nearest", "zero_shot",
+    "template", "teacher_raw", "teacher_refined", "moda",
+)  # fmt: skip
 MIN_ITEMS = 5  # a class with fewer says little: it is listed
+
+_PROMPTS = {  # what a photo is compared with to tell one attribute
+    "colour": "a photo of {} item",
+    "usage": "{} item",
+    "product_type": "a photo of {}",
+    "gender": "item for {}",
+}
 
 _SEEN_TEXT = re.compile(r"[\"“”«»]|\b(text|read(s|ing)?|say(s|ing)|logo|slogan|lettering)\b", re.I)
 _CAPITALS = re.compile(r"\b[A-Z]{3,}\b")
@@ -65,6 +77,7 @@ def score(
     *,
     ended: Sequence[bool] | None = None,
     printed: Mapping[str, str] | None = None,
+    references: Sequence[str | None] | None = None,
     sees_metadata: bool = False,
     seed: int = 0,
     resamples: int = 2_000,
@@ -78,6 +91,8 @@ def score(
         printed: {product_id: word on the photo} where it is known. Leakage is then the share of
             these items whose text holds their word; otherwise the share of all texts that look as
             if something had been read off the photo.
+        references: a text per row, or None, that BLEU (0 to 100), ROUGE-L (0 to 1) and CIDEr-D (0
+            to 10) compare with.
         sees_metadata: a ceiling, not a rival: it was told the answers.
 
     Raises:
@@ -101,6 +116,7 @@ def score(
         "ocr_leakage": _leakage(texts, frame, printed, weights),
         "eos_rate": None if ended is None else _interval(np.asarray(ended, float), weights),
         "distinct": round(len(set(texts)) / len(texts), 4),
+        **_overlaps(texts, references, weights),
         "length": _interval([len(text.split()) for text in texts], weights),
         "empty": sum(not text for text in texts),
         "states_nothing": sum(attributes == Attributes() for attributes in read),
@@ -114,6 +130,8 @@ def evaluate(
     profile: Profile,
     *,
     missing: Mapping[str, str] | None = None,
+    references: Sequence[str | None] | None = None,
+    about: Mapping[str, Any] | None = None,
     path: Path | str | None = None,
 ) -> dict[str, Any]:
     """Score systems side by side on the same items and write the result.
@@ -123,6 +141,8 @@ def evaluate(
             artefacts are not there: its row says so.
         frame: the catalogue rows of the test split.
         missing: {name: why it is missing}.
+        references: one per row, or None, for all systems.
+        about: further entries of the file.
         path: the JSON file, such as `profile.evaluation_path("moda")`; None writes nothing.
 
     Returns:
@@ -131,7 +151,9 @@ def evaluate(
     scores = {}
     for name, system in systems.items():
         reason = (missing or {}).get(name, "its artefacts are not here")
-        scores[name] = score(frame=frame, **system) if system else {"missing": reason}
+        scores[name] = {"missing": reason}
+        if system:
+            scores[name] = score(frame=frame, **{"references": references, **system})
     sizes = {column: frame[column].value_counts() for _, column in ATTRIBUTES.values()}
     small = {column: counts[counts < MIN_ITEMS].to_dict() for column, counts in sizes.items()}
     result = {
@@ -140,11 +162,28 @@ def evaluate(
         "n": len(frame),
         "groups": int(_groups(frame).max() + 1),
         "small_classes": small,
+        **(about or {}),
         "systems": scores,
     }
     if path:
         write_json(path, result)
     return result
+
+
+def confusions(
+    descriptions: Sequence[str | None], frame: pd.DataFrame, criterion: str
+) -> dict[str, dict[str, int]]:
+    """How often each true value was described as which: {true: {stated: count}}.
+
+    Several stated values are joined by " + "; "none" stands for a text that states none.
+    """
+    field, column = ATTRIBUTES[criterion]
+    read = (getattr(extract(text or ""), field) for text in descriptions)
+    stated = [" + ".join(sorted(values)) or "none" for values in read]
+    table: dict[str, dict[str, int]] = {true: {} for true in sorted(set(frame[column]))}
+    for (true, said), count in Counter(zip(frame[column], stated, strict=True)).most_common():
+        table[true][said] = count
+    return table
 
 
 def majority_descriptions(train: pd.DataFrame, test: pd.DataFrame) -> list[str]:
@@ -158,10 +197,26 @@ def nearest_descriptions(train: Any, descriptions: Sequence[str], test: Any) -> 
 
     `train` and `test` are embeddings, arrays or CPU tensors (N, D); likeness is the cosine.
     """
-    train, test = (np.asarray(embeds, dtype=np.float32) for embeds in (train, test))
-    # (tests, trainings); the length of a test embedding changes nothing in its order.
-    likeness = test @ (train / np.linalg.norm(train, axis=1, keepdims=True)).T
-    return [descriptions[index] for index in likeness.argmax(axis=1)]
+    return [descriptions[best] for best in _nearest(train, test)]
+
+
+def zero_shot_descriptions(image_embeds: Any, train: pd.DataFrame, vision: Checkpoint) -> list[str]:
+    """Descriptions by CLIP alone: per attribute the training value whose text is closest.
+
+    Args:
+        image_embeds: (N, 512), embeddings of the photos by the same checkpoint.
+        train: the catalogue rows whose values may be chosen from.
+        vision: a CLIP checkpoint; only its text tower is loaded.
+    """
+    from .features import embed_texts  # here, so that scoring alone doesn't wait for torch
+
+    chosen = {}
+    for column, prompt in _PROMPTS.items():
+        values = sorted(set(train[column]) - {""})
+        words = [SINGULAR.get(value.lower(), value.lower()) for value in values]
+        texts = embed_texts(vision, [prompt.format(word) for word in words])  # (values, 512)
+        chosen[column] = [values[best] for best in _nearest(texts, image_embeds)]
+    return [template_description(row) for row in pd.DataFrame(chosen).to_dict("records")]
 
 
 def shuffled(descriptions: Sequence[str], frame: pd.DataFrame, seed: int = 0) -> list[str]:
@@ -185,6 +240,13 @@ def printed_words(root: Path | str) -> dict[str, str] | None:
         return None
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     return table[table["printed_word"] != ""].set_index("product_id")["printed_word"].to_dict()
+
+
+def _nearest(known: Any, photos: Any) -> np.ndarray:
+    """For each of `photos` (N, D) the row of `known` (M, D) with the largest cosine: (N,)."""
+    known, photos = (np.asarray(embeds, dtype=np.float32) for embeds in (known, photos))
+    # (N, M); the length of a photo's embedding changes nothing in the order of its row.
+    return (photos @ (known / np.linalg.norm(known, axis=1, keepdims=True)).T).argmax(axis=1)
 
 
 def _grade_one(stated: Attributes, truth: Mapping[str, str]) -> dict[str, Any]:
@@ -271,6 +333,24 @@ def _summary(means: np.ndarray) -> dict[str, float | None]:
     bounds = np.nanpercentile(means[1:], [2.5, 97.5])
     value, low, high = (round(float(x), 4) for x in (means[0], *bounds))
     return {"value": value, "low": low, "high": high}
+
+
+def _overlaps(
+    texts: list[str], references: Sequence[str | None] | None, weights: np.ndarray
+) -> dict[str, Any]:
+    """BLEU, ROUGE-L and CIDEr-D over the items that have a reference; None each without any."""
+    pairs = enumerate(references or ())
+    known = [row for row, reference in pairs if isinstance(reference, str) and reference.strip()]
+    if not known:
+        return dict.fromkeys(("bleu", "rouge_l", "cider"))
+    said, wanted = ([side[row] for row in known] for side in (texts, references))
+    weights = weights[:, known]
+    counts = weights @ bleu_counts(said, wanted)  # (1 + R, 10)
+    return {
+        "bleu": {**_summary(np.array([bleu(row) for row in counts])), "n": len(known)},
+        "rouge_l": _interval(rouge_l(said, wanted), weights),
+        "cider": _interval(cider_d(said, wanted), weights),
+    }
 
 
 def _leakage(

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
+from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
 from moda_utils.catalog import open_photo, to_rgb
 from moda_utils.dataset import load_dataset_dir
+from moda_utils.device import load_checkpoint
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
-from moda_utils.profiles import Profile
+from moda_utils.profiles import Checkpoint, Profile
 from moda_utils.storage import atomic_path
 
 Photo = Path | str | Image.Image
@@ -115,6 +118,25 @@ def embed_photos(
     if not shas:
         return torch.empty(0, model.config.vision_config.projection_dim)
     return torch.stack([known[sha] for sha in shas])
+
+
+class _TextTower(CLIPTextModelWithProjection):
+    """CLIP's text half; the image half, stored in the same file, is left where it is."""
+
+    _keys_to_ignore_on_load_unexpected = ["vision_model", "visual_proj", "logit_scale", "position"]
+
+
+@torch.inference_mode()
+def embed_texts(vision: Checkpoint, texts: Sequence[str]) -> Tensor:
+    """Text embeddings (N, 512) of a CLIP checkpoint, float32, to compare with its photos'."""
+    tower, tokenizer = _text_tower(vision)
+    return tower(**tokenizer(list(texts), padding=True, return_tensors="pt")).text_embeds
+
+
+@lru_cache(maxsize=1)
+def _text_tower(vision: Checkpoint) -> tuple[_TextTower, Any]:
+    tower = load_checkpoint(_TextTower, vision, dtype=torch.float32).eval()
+    return tower, load_checkpoint(AutoTokenizer, vision)
 
 
 def fingerprint(model: ModaForConditionalGeneration, image_processor: Any) -> str:

@@ -118,6 +118,28 @@ def photo_grid(
     return made
 
 
+def before_after(
+    photos: Sequence[Path | str | Image.Image],
+    texts: Mapping[str, Sequence[str]],
+    *,
+    profile: Profile,
+    title: str = "",
+    longest: int = 90,
+) -> CourseFigure:
+    """The same photos with several texts each, such as those of an untrained and a trained model.
+
+    Args:
+        photos: those of `catalog.same_three`, which return in several notebooks.
+        texts: {label: one text per photo}, in the order to show; cut after `longest` letters.
+    """
+    shown = {label: [_cut(text, longest) for text in row] for label, row in texts.items()}
+    captions = [
+        "\n\n".join(f"{label}: {row[place]}" for label, row in shown.items())
+        for place in range(len(photos))
+    ]
+    return photo_grid(photos, captions, profile=profile, columns=len(photos), title=title)
+
+
 def counts(*series: pd.Series, profile: Profile, top: int = 12) -> CourseFigure:
     """How often each value occurs: one panel of horizontal bars per series, named by the series.
 
@@ -210,20 +232,20 @@ def bars_with_intervals(
 
 
 def confusion(
-    truth: Sequence[str], stated: Sequence[str], *, profile: Profile, title: str = "", top: int = 12
+    counts: Mapping[str, Mapping[str, int]], *, profile: Profile, title: str = "", top: int = 12
 ) -> CourseFigure:
     """Which value was stated for which true one: counts, shaded by their share of the row.
 
-    Values after the `top` most frequent true ones are put together as "other".
+    Args:
+        counts: {true: {stated: count}}, as from `evaluation.confusions`. Values after the `top`
+            most frequent true ones are put together as "other".
     """
-    if len(truth) != len(stated):
-        raise ValueError(f"{len(truth)} true values but {len(stated)} stated: give one per item.")
-    frequent = pd.Series(list(truth)).value_counts().index[:top].tolist()
-    truth = [value if value in frequent else "other" for value in truth]
-    stated = [value if value in frequent or value == "none" else "other" for value in stated]
-    rows = [*frequent, *(["other"] if "other" in truth else [])]
-    columns = [*frequent, *(name for name in ("other", "none") if name in stated)]
-    table = pd.crosstab(pd.Series(truth), pd.Series(stated))
+    table = pd.DataFrame(counts).T.fillna(0).astype(int)
+    frequent = table.sum(axis=1).sort_values(ascending=False, kind="stable").index[:top].tolist()
+    table = table.groupby(lambda true: true if true in frequent else "other").sum()
+    table = table.T.groupby(lambda said: said if said in [*frequent, "none"] else "other").sum().T
+    rows = [*frequent, *(["other"] if "other" in table.index else [])]
+    columns = [*frequent, *(name for name in ("other", "none") if name in table.columns)]
     table = table.reindex(index=rows, columns=columns, fill_value=0)
     share = table.div(table.sum(axis=1), axis=0).to_numpy()
     made, [[axis]] = figure(height=max(2.4, 1.6 + 0.3 * len(rows)))
@@ -236,7 +258,7 @@ def confusion(
     axis.set_yticks(range(len(rows)), rows)
     axis.set(xlabel="stated", ylabel="true", title=title)
     axis.grid(False)
-    stamp(made, profile, len(truth))
+    stamp(made, profile, int(table.to_numpy().sum()))
     return made
 
 
@@ -271,6 +293,10 @@ def _frame(axis: Axes, right: bool) -> None:
     box = {"boxstyle": "circle,pad=0.12", "color": colour}
     place |= {"ha": "center", "va": "center"}
     axis.text(0.94, 0.95, "✓" if right else "✗", color="white", fontsize=9, bbox=box, **place)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
 def _wrapped(text: str, width: int) -> str:

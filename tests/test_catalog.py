@@ -20,6 +20,7 @@ from moda_utils.catalog import (
     normalise_title,
     open_photo,
     read_catalog,
+    same_three,
     save_catalog,
 )
 from moda_utils.profiles import ROOT, get_profile
@@ -449,3 +450,19 @@ def test_the_drawn_catalogue_is_accounted_for(tmp_path, monkeypatch):
     assert (len(catalog.frame), len(catalog.skipped)) == (150, 0)
     assert (catalog.frame.groupby("group")["split"].nunique() == 1).all()
     assert catalog.frame["image_sha256"].duplicated().any()
+
+
+def test_the_three_items_that_return_are_of_the_commonest_types_and_unseen():
+    kinds = ["Heels"] * 3 + ["Tops"] * 3 + ["Jeans"] * 2 + ["Skirts"] + ["Flats"] * 9
+    frame = pd.DataFrame(
+        {
+            "product_id": [str(100 + number) for number in range(18)],
+            "product_type": kinds,
+            "split": ["test"] * 9 + ["train"] * 9,
+        }
+    )
+    three = same_three(frame)
+    assert list(three["product_id"]) == ["100", "103", "106"]  # equal counts: by name
+    turned = same_three(frame.iloc[::-1])
+    assert three.equals(turned)
+    assert list(same_three(frame[:4])["product_type"]) == ["Heels", "Tops"]

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from moda_utils import evaluation
+from moda_utils.attributes import extract
 from moda_utils.dataset import template_description
 from moda_utils.evaluation import CRITERIA, grade, score
+from moda_utils.features import embed_texts
 from moda_utils.profiles import get_profile
 from moda_utils.storage import read_json
 
@@ -242,6 +244,74 @@ def test_evaluate_writes_systems_side_by_side_and_says_what_is_missing(tmp_path)
     assert result["systems"]["teacher_raw"] == {"missing": "run notebook 02"}
     assert result["systems"]["moda"]["criteria"]["gender"]["n"] == 3
     assert result["small_classes"]["gender"] == {"Boys": 2, "Men": 1}
+
+
+def test_every_system_of_the_course_has_its_row():
+    frame = catalogue(SHOE, SHIRT)
+    systems = dict.fromkeys(evaluation.SYSTEMS) | {"moda": {"descriptions": ["", ""]}}
+    result = evaluation.evaluate(systems, frame, get_profile("mini"))
+    assert tuple(result["systems"]) == evaluation.SYSTEMS
+    missing = [name for name, system in result["systems"].items() if "missing" in system]
+    assert missing == [name for name in evaluation.SYSTEMS if name != "moda"]
+    moda = result["systems"]["moda"]
+    keys = {"criteria", "sees_metadata", "ocr_leakage", "eos_rate", "distinct"}
+    assert {*keys, "bleu", "rouge_l", "cider"} <= set(moda)
+    for name in CRITERIA:
+        assert {"value", "low", "high"} <= set(moda["criteria"][name])
+
+
+def test_further_entries_are_written(tmp_path):
+    path = tmp_path / "moda.json"
+    systems = {"moda": {"descriptions": ["White shoes"]}}
+    about = {"references": "refined"}
+    evaluation.evaluate(systems, catalogue(SHOE), get_profile("mini"), about=about, path=path)
+    assert read_json(path)["references"] == "refined"
+
+
+def test_overlap_with_references_and_its_intervals():
+    frame = mixed(60)
+    wanted = [template_description(row) for row in frame.to_dict("records")]
+    texts = [*wanted[:30], *["Black T-shirt for boys"] * 30]
+    right, partly = (score(said, frame, references=wanted) for said in (wanted, texts))
+    for name, most in (("bleu", 100), ("rouge_l", 1), ("cider", 10)):
+        assert right[name]["value"] == pytest.approx(most)
+        assert partly[name]["low"] < partly[name]["value"] < partly[name]["high"] < most
+        assert partly[name]["n"] == 60
+
+
+def test_only_items_with_a_reference_are_compared():
+    frame = catalogue(SHOE, SHOE, SHIRT)
+    texts = ["White casual shoes for men", "nothing alike", "nothing alike"]
+    result = score(texts, frame, references=["White casual shoes for men", None, " "])
+    assert result["rouge_l"]["n"] == 1
+    assert result["rouge_l"]["value"] == 1
+
+
+@pytest.mark.parametrize("references", [None, [None, None], ["", ""]])
+def test_without_references_there_is_no_overlap(references):
+    result = score(["White shoes", "Red top"], catalogue(SHOE, SHIRT), references=references)
+    assert (result["bleu"], result["rouge_l"], result["cider"]) == (None, None, None)
+
+
+def test_confusions_count_what_was_said_for_each_true_value():
+    frame = catalogue(SHOE, SHOE, SHOE, SHIRT)
+    texts = ["White shoes", None, "A black and white shoe", "A coral tee"]
+    assert evaluation.confusions(texts, frame, "colour") == {
+        "Navy Blue": {"none": 1},
+        "White": {"White": 1, "none": 1, "Black + White": 1},
+    }
+
+
+def test_zero_shot_describes_embedded_photos_by_their_nearest_texts():
+    """A text's own embedding stands in for a photo: each attribute must come back."""
+    train = catalogue(SHOE, SHIRT, ("Red", "Heels", "Women", "Casual"))
+    train.loc[3] = {**train.loc[0].to_dict(), "usage": ""}  # an empty value can't be chosen
+    vision = get_profile("mini").vision
+    photos = embed_texts(vision, ["a photo of navy blue item", "a photo of heels", "item for men"])
+    texts = evaluation.zero_shot_descriptions(7 * photos, train, vision)
+    grades = grade(texts, train.loc[[1, 2, 0]])
+    assert grades.loc[1, "colour"] == grades.loc[2, "category"] == grades.loc[0, "gender"] == 10
+    assert all(extract(text).usages for text in texts)
 
 
 @pytest.mark.parametrize("number", [0, 2])

@@ -5,9 +5,11 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from tiny_moda import build, photo
+from transformers import AutoTokenizer, CLIPModel
 
 from moda_utils import features
-from moda_utils.features import embed_photos, fingerprint
+from moda_utils.features import embed_photos, embed_texts, fingerprint
+from moda_utils.profiles import get_profile
 
 COLOURS = ["red", "green", "blue", "white", "black", "pink", "gold"]
 
@@ -161,3 +163,16 @@ def test_weights_that_are_not_numbers_never_reach_the_cache(tmp_path):
     with pytest.raises(ValueError, match="not finite"):
         embed_photos(model, processor.image_processor, [photo()], ["aa" * 32], tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+def test_texts_are_embedded_as_by_the_whole_clip_model(capfd):
+    vision, texts = get_profile("mini").vision, ["a photo of a red dress", "shoes"]
+    embeds = embed_texts(vision, texts)
+    assert embeds.dtype == torch.float32
+    assert capfd.readouterr() == ("", "")  # no report of the image half that is left where it is
+    whole = CLIPModel.from_pretrained(vision.name, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(vision.name)
+    for text, embed in zip(texts, embeds, strict=True):  # one by one: padding changes nothing
+        with torch.inference_mode():
+            alone = whole.text_model(**tokenizer([text], return_tensors="pt")).pooler_output
+            torch.testing.assert_close(embed, whole.text_projection(alone)[0])

@@ -52,7 +52,10 @@ def test_every_figure_is_stamped_with_profile_photos_and_number(profile):
         plots.counts(values, profile=profile),
         plots.loss_curves(history, profile=profile, n=3),
         plots.bars_with_intervals(score, profile=profile, n=3),
-        plots.confusion(["a", "b", "a"], ["a", "a", "none"], profile=profile),
+        plots.confusion({"a": {"a": 1, "none": 1}, "b": {"a": 1}}, profile=profile),
+        plots.before_after(
+            [photo()] * 3, {"before": ["x"] * 3, "after": ["y"] * 3}, profile=profile
+        ),
     ]
     for figure in figures:
         stamp = texts(figure)[-1]
@@ -156,19 +159,26 @@ def test_bars_show_interval_and_hatch_ceilings_and_allow_gaps(profile):
 
 
 def test_confusion_counts_every_item_once(profile):
-    truth = ["a"] * 5 + ["b"] * 3 + ["rare"]
-    stated = ["a"] * 4 + ["none"] + ["b", "a", "zebra"] + ["rare"]
-    figure = plots.confusion(truth, stated, profile=profile, top=2)
-    numbers = [int(text.get_text()) for text in figure.axes[0].texts]
-    assert sum(numbers) == len(truth)
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == [
-        "a",
-        "b",
-        "other",
-        "none",
-    ]
+    counts = {
+        "b": {"b": 1, "a": 1, "zebra": 1},
+        "rare": {"rare": 1, "a": 2},
+        "a": {"a": 4, "none": 1},
+    }
+    figure = plots.confusion(counts, profile=profile, top=2)
+    [axis] = figure.axes
+    assert sum(int(text.get_text()) for text in axis.texts) == 11
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["a", "b", "other", "none"]
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["a", "b", "other"]
+    placed = {text.get_position(): text.get_text() for text in axis.texts}
+    assert placed == {
+        (0, 0): "4", (3, 0): "1", (0, 1): "1", (1, 1): "1", (2, 1): "1", (0, 2): "2", (2, 2): "1"
+    }  # fmt: skip
 
 
-def test_confusion_needs_one_statement_per_item(profile):
-    with pytest.raises(ValueError, match="2 true values but 1 stated"):
-        plots.confusion(["a", "b"], ["a"], profile=profile)
+def test_before_after_puts_all_texts_below_their_photo_and_cuts_long_ones(profile):
+    texts_by_stage = {"before": ["the " * 100, "b"], "after": ["Red shoes", "Blue top"]}
+    figure = plots.before_after([photo()] * 2, texts_by_stage, profile=profile)
+    below = [text for text in texts(figure) if text.startswith("before:")]
+    assert len(below) == 2
+    assert "…" in below[0] and below[0].endswith("after: Red shoes")
+    assert below[1] == "before: b\n\nafter: Blue top"

@@ -26,7 +26,17 @@ LARGEST_PACKAGE = 3200  # lines of code of moda_utils without mini/
 LARGEST_CHECKPOINTS = 20e6  # bytes of all mini models
 
 # Imports run one way; a module may import from its own line and from those above it.
-LEAVES = {"profiles", "storage", "journal", "catalog", "kaggle", "dataset", "attributes", "plots"}
+LEAVES = {
+    "profiles",
+    "storage",
+    "journal",
+    "catalog",
+    "kaggle",
+    "dataset",
+    "attributes",
+    "overlap",
+    "plots",
+}
 MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "runs"}
 STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "course"}
 
