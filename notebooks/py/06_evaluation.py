@@ -337,16 +337,12 @@ if perfect:
 # Rows are true colours, columns the stated ones. Off the diagonal stands what was confused; *none* means that no colour was named.
 
 # %%
-read_all = [extract(text) for text in texts]
+from moda_utils.evaluation import confusions
 
-def stated(field):
-    return [" + ".join(sorted(getattr(found, field))) or "none" for found in read_all]
-
-plots.confusion(test.colour.tolist(), stated("colours"), profile=profile, title="Colour")
+plots.confusion(confusions(texts, test, "colour"), profile=profile, title="Colour")
 
 # %%
-plots.confusion(test.product_type.tolist(), stated("product_types"), profile=profile,
-                title="Product type")
+plots.confusion(confusions(texts, test, "category"), profile=profile, title="Product type")
 
 # %% [markdown]
 # Mistakes between neighbours (navy and blue, shirts and tops) are mistakes that people make, too. Mistakes across the whole table are of another kind: there the model has guessed.
