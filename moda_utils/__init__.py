@@ -17,6 +17,9 @@ _WHERE = {
     "setup": "course",
     "require": "course",
     "catch_up": "course",
+    "progress": "course",
+    "show_figure": "course",
+    "check": "exercises",
     "describe": "serving",
 }
 

@@ -110,17 +110,54 @@ def keep(profile: Profile, folder: str) -> None:
     print(f"{len(files)} files, {mb:.1f} MB, copied to {target}: set MODA_HOME={folder} to go on.")
 
 
+def show_figure(name: str) -> None:
+    """Show a figure of images/, such as "tiles", below the cell.
+
+    Raises:
+        FileNotFoundError: there is none of that name; the message lists those that there are.
+    """
+    from IPython.display import Image, display
+
+    path = ROOT / "images" / f"{name}.png"
+    if not path.exists():
+        there = ", ".join(sorted(figure.stem for figure in path.parent.glob("*.png")))
+        raise FileNotFoundError(f"There is no figure {name!r} in images/; there are: {there}.")
+    display(Image(filename=str(path), width=760))
+
+
+def progress() -> None:
+    """Print the course map: which notebooks have left their artefacts here, and which is next.
+
+    Some notebooks leave nothing behind, so nothing here can tell whether they were read.
+    """
+    profile = get_profile()
+    print(f"{profile.name}, {profile.data_label} photos, in {_shown(profile.home)}")
+    following = ""
+    for twin in sorted((ROOT / "notebooks" / "py").glob("[0-9][0-9]_*.py")):
+        number = twin.name[:2]
+        title = re.search(r"^# # \d+\. (.+)$", twin.read_text(encoding="utf-8"), re.M)[1]
+        products = _products(number, profile)
+        here = bool(products) and all(path.exists() for path in products)
+        names = ", ".join(_shown(path, profile.home) for path in products)
+        print(f"  {'✓' if here else ' '} {number} {title:24} {names or 'leaves no file'}")
+        # The next one comes after the last that was done: what was left out before, was on purpose.
+        following = "" if here else following or f"{number} {title}"
+    print(f"Next: {following}" if following else "Next: nothing, this was the last one.")
+
+
 # ---------------------------------------------------------------------------------------------
 # Stages
 
 
 def _products(number: str, profile: Profile) -> list[Path]:
-    """The artefacts that a notebook leaves and others start from."""
-    if number == "01":
-        return [profile.catalog_path, profile.dataset_dir]
-    if number == "02":
-        return [profile.captions_path]
-    return [profile.run_dir("moda") / "best"]
+    """The artefacts that a notebook leaves; none for some."""
+    return {
+        "01": [profile.catalog_path, profile.dataset_dir],
+        "02": [profile.captions_path],
+        "03": [profile.refined_path],
+        "05": [profile.run_dir("moda") / "best"],
+        "06": [profile.evaluation_path("moda")],
+    }.get(number, [])
 
 
 def _missing(notebook: str, profile: Profile) -> list[str]:
@@ -225,6 +262,4 @@ def _show_figure(notebook: str) -> None:
     figures = [ROOT / "images" / f"{name}.png" for name in (notebook, "hero")]
     found = next((figure for figure in figures if figure.exists()), None)
     if found and "IPython" in sys.modules:
-        from IPython.display import Image, display
-
-        display(Image(filename=str(found), width=760))
+        show_figure(found.stem)

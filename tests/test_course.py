@@ -1,6 +1,7 @@
 """Setup, require and catch_up: a notebook says what it has, what it lacks and what that costs."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from shop import shop_row, write_shop
 
 from moda_utils import course
 from moda_utils.catalog import load_catalog
-from moda_utils.course import catch_up, require, setup
+from moda_utils.course import catch_up, progress, require, setup, show_figure
 from moda_utils.profiles import CHECKPOINTS, ROOT, get_profile
 
 
@@ -164,3 +165,29 @@ def test_importing_the_package_and_the_leaves_loads_no_torch():
     leaves = "catalog, dataset, journal, kaggle, plots, profiles, storage, course"
     code = f"import sys; from moda_utils import {leaves}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_progress_ticks_what_is_here_and_names_the_next(home, capsys):
+    progress()
+    printed = capsys.readouterr().out
+    assert "✓" not in printed
+    assert re.search(r"^    00 Start here +leaves no file$", printed, re.M)
+    assert printed.endswith("Next: 00 Start here\n")
+    catch_up("02")
+    capsys.readouterr()
+    progress()
+    printed = capsys.readouterr().out
+    assert re.findall(r"✓ (\d\d)", printed) == ["01"]
+    assert re.search(r"✓ 01 Dataset +catalog.parquet, dataset$", printed, re.M)
+    (home / "runs" / "moda" / "best").mkdir(parents=True)
+    progress()
+    printed = capsys.readouterr().out
+    assert re.findall(r"✓ (\d\d)", printed) == ["01", "05"]
+    assert printed.endswith("Next: 06 Evaluation\n")
+
+
+def test_a_figure_is_shown_by_name(capsys):
+    show_figure("hero")
+    assert "Image" in capsys.readouterr().out  # outside a notebook only its name is printed
+    with pytest.raises(FileNotFoundError, match="no figure 'nonsense' in images/; there are: 01,"):
+        show_figure("nonsense")

@@ -38,7 +38,7 @@ LEAVES = {
     "plots",
 }
 MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "runs"}
-STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "course"}
+STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "course", "exercises"}
 
 
 def tracked(pattern: str = "") -> list[Path]:

@@ -1,0 +1,206 @@
+"""check(): a tick for what a reader would find, a hint otherwise, in any catalogue."""
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from shop import photo_path, shop_row, write_shop
+
+from moda_utils import catch_up, check
+from moda_utils.catalog import load_catalog
+from moda_utils.dataset import load_dataset_dir, template_description
+from moda_utils.exercises import EXERCISES, KINDS
+from moda_utils.features import embed_photos
+from moda_utils.profiles import get_profile
+from moda_utils.training import TrainConfig, plan_epoch, start_model
+
+COLOURS, PEOPLE = ("Red", "Blue", "White", "Black"), ("Men", "Women", "Boys", "Girls", "Men")
+TYPES = {"Tshirts": "Casual", "Shirts": "Formal", "Tops": "Casual", "Dresses": "Party"}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """360 items with stripes; every tenth photo has the stripes of the one before it."""
+    root = tmp_path_factory.mktemp("shop")
+    rows = []
+    for number in range(360):
+        kind = list(TYPES)[number * 7 % 4]
+        rows.append(
+            shop_row(
+                number,
+                ProductType=kind,
+                Usage=TYPES[kind] if number % 9 else "Casual",
+                Colour=COLOURS[number * 5 % 3],
+                Gender=PEOPLE[number * 3 % 5],
+            )  # fmt: skip
+        )
+        rows[-1]["Image"] = f"{rows[-1]['ProductId']}.png"
+        path = photo_path(root, rows[-1])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(number - (number % 10 == 9))
+        photo = Image.new("RGB", (30, 40), "white")
+        for left in range(0, 30, 5):
+            shade = tuple(int(value) for value in random.integers(0, 256, 3))
+            ImageDraw.Draw(photo).rectangle((left, 0, left + 4, 39), fill=shade)
+        photo.putpixel((0, 0), (number % 256, number // 256, 0))  # another file all the same
+        photo.save(path)
+    rows[1]["ProductTitle"] = rows[0]["ProductTitle"]
+    return write_shop(root, rows)
+
+
+@pytest.fixture(scope="module")
+def home(shop, tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def profile(shop, home, monkeypatch):
+    monkeypatch.setenv("MODA_DATA_DIR", str(shop))
+    monkeypatch.setenv("MODA_HOME", str(home))
+    monkeypatch.setenv("MODA_PROFILE", "mini")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    catch_up("02")  # catalogue and dataset, once
+    return get_profile()
+
+
+def judged(capsys, name, answer):
+    capsys.readouterr()
+    check(name, answer)
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    return printed
+
+
+def test_without_an_answer_it_says_what_is_asked(capsys):
+    for name, asked in EXERCISES.items():
+        assert judged(capsys, name, None) == f"{name} asks for {asked.kind}: {asked.wanted}.\n"
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_answer_of_another_kind_is_named(capsys, name):
+    others = ["words", 3, 0.5, [1], len]
+    for answer in (other for other in others if not KINDS[EXERCISES[name].kind](other)):
+        assert f"not {type(answer).__name__}: " in judged(capsys, name, answer)
+    assert "✓" not in judged(capsys, name, True)
+
+
+def test_an_unknown_exercise_lists_those_that_exist():
+    with pytest.raises(ValueError, match="no exercise '05.9'; there are: 00.1, 00.2"):
+        check("05.9", 3)
+
+
+def test_an_answer_needs_the_artefacts_it_is_about(monkeypatch, tmp_path):
+    monkeypatch.setenv("MODA_HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="run notebook 01 first"):
+        check("05.2", 3)
+
+
+def cut_off(photo):
+    """Exercise 01.2 as a reader may solve it."""
+    dark = np.asarray(photo.convert("L")) < 235
+    side = min(dark.shape)
+    top, left = (dark.shape[0] - side) // 2, (dark.shape[1] - side) // 2
+    return 1 - dark[top : top + side, left : left + side].sum() / dark.sum()
+
+
+def groups_by_search(items, root):
+    """Exercise 01.3: walk along the links from item to item."""
+    keys = {}
+    for row in items.itertuples():
+        with Image.open(root / row.image) as photo:
+            grey = np.asarray(photo.convert("L").resize((9, 8)), dtype=int)
+        for key in (("group", row.group), ("hash", (grey[:, 1:] > grey[:, :-1]).tobytes())):
+            keys.setdefault(key, set()).add(row.Index)
+    left, found = set(items.index), 0
+    while left:
+        found += 1
+        reached = [left.pop()]
+        while reached:
+            item = reached.pop()
+            for linked in keys.values():
+                if item in linked:
+                    reached += linked & left
+                    left -= linked
+    return found
+
+
+def votes(catalog, profile, k=5):
+    """Exercise 06.3."""
+    model, processor = start_model(profile)
+    items = catalog.frame
+    train, test = items[items.split == "train"], items[items.split == "test"]
+    embeds = [
+        embed_photos(
+            model, processor.image_processor, [catalog.root / name for name in rows.image],
+            rows.image_sha256, profile.features_dir,
+        )
+        for rows in (train, test)
+    ]  # fmt: skip
+    likeness = torch.cosine_similarity(embeds[1][:, None], embeds[0][None], dim=-1)
+    sentences = []
+    for row in likeness.topk(k).indices.tolist():
+        chosen = {
+            column: Counter(train.iloc[row][column]).most_common(1)[0][0]
+            for column in ("colour", "usage", "product_type", "gender")
+        }
+        sentences.append(template_description(chosen))
+    return sentences
+
+
+def test_what_a_reader_finds_is_right_and_something_near_is_not(capsys, profile):
+    catalog = load_catalog(profile.catalog_path)
+    items = catalog.frame
+    first = items[items.split == "test"].iloc[0]
+    texts = load_dataset_dir(profile.dataset_dir)["train"]["description"]
+    model, processor = start_model(profile)
+    words = [len(row) for row in processor.tokenizer(list(texts))["input_ids"]]
+    extra = len(processor.tokenizer("")["input_ids"])  # marks that the tokenizer adds itself
+    linked = groups_by_search(items, catalog.root)
+    assert linked < items.group.nunique() < len(items)
+    layer = torch.nn.Linear(model.projection[0].in_features, model.projection[-1].out_features)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.8)
+    for _ in range(19):
+        optimizer.step()
+        schedule.step()
+    steps = sum(
+        len(step) == 8
+        for epoch in range(20)
+        for step in plan_epoch(len(texts), epoch, TrainConfig(batch_size=32))
+    )
+    group = items[items.split == "test"].group
+    not_alone = group.isin(group.value_counts()[lambda sizes: sizes > 1].index).mean()
+    five = votes(catalog, profile)
+    assert len(set(five)) > 1
+    model.save_pretrained(profile.run_dir("moda") / "best")
+    processor.save_pretrained(profile.run_dir("moda") / "best")
+    found = {
+        "00.1": (template_description(first), first.colour),
+        "00.2": (180, 12),
+        "00.3": ("style", "colour"),
+        "01.1": ("product_type", "title"),
+        "01.2": (cut_off, lambda photo: 0.25),
+        "01.3": (linked, items.group.nunique()),
+        "04.1": (sum(weight.numel() for weight in layer.parameters()), layer.weight.numel()),
+        "04.2": (4, 5),
+        "04.3": ([1, 2], [2, 2]),
+        "05.1": (optimizer.param_groups[0]["lr"], 1e-3),
+        "05.2": (steps, 2 * steps),
+        "05.3": (sum(words) - extra * len(words), sum(words)),
+        "06.1": (first.colour, template_description(first)),
+        "06.2": (np.float64(not_alone), 1.0),
+        "06.3": (five, votes(catalog, profile, k=40)),
+    }
+    assert set(found) == set(EXERCISES)
+    for name, (right, wrong) in found.items():
+        assert judged(capsys, name, right) == f"✓ {name} is right.\n"
+        assert judged(capsys, name, wrong).startswith(f"✗ {name}, not yet. Hint: "), name
+
+
+def test_hints_and_questions_are_sentences_that_hold_no_number_of_a_run():
+    for asked in EXERCISES.values():
+        assert re.fullmatch(r"[a-z].*[.?]", asked.hint)
+        assert not asked.wanted.endswith(".")
