@@ -44,6 +44,11 @@ def free_memory(device: torch.device | str | None = None) -> int:
     return psutil.virtual_memory().available
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device had no memory left. A CPU's allocator has no exception of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate" in str(error)
+
+
 def load_checkpoint(loader: Any, checkpoint: Checkpoint | str, **options: Any) -> Any:
     """`loader.from_pretrained` on a checkpoint, with an error that says what to do.
 

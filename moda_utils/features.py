@@ -10,6 +10,7 @@ import json
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
 from moda_utils.catalog import open_photo, to_rgb
-from moda_utils.dataset import load_dataset_dir
+from moda_utils.dataset import TEXTS, load_dataset_dir
 from moda_utils.device import load_checkpoint
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
 from moda_utils.profiles import Checkpoint, Profile
@@ -42,6 +43,7 @@ class Examples:
     image_embeds: Tensor  # (N, 512) float32
     descriptions: list[str]
     names: list[str]  # product ids: an error says which item it is about
+    captions: str = ""  # where the descriptions come from: "refined", "raw", "template"
 
     def __post_init__(self) -> None:
         if not len(self.image_embeds) == len(self.descriptions) == len(self.names):
@@ -52,15 +54,35 @@ class Examples:
 
 
 def load_examples(
-    profile: Profile, model: ModaForConditionalGeneration, processor: ModaProcessor
+    profile: Profile,
+    model: ModaForConditionalGeneration,
+    processor: ModaProcessor,
+    captions: str = "refined",
 ) -> dict[str, Examples]:
     """Embed the photos of `dataset/` and return its train, validation and test split.
 
+    Args:
+        captions: which descriptions: "refined" (notebook 03), "raw" (02) or "template" (01). Where
+            an item has none of that kind, the next one of these stands in, and a line says so.
+
     Raises:
         FileNotFoundError: the dataset isn't there; the message names its notebook.
+        ValueError: there are no such captions.
     """
-    return {
-        split: Examples(
+    kinds = [column.removeprefix("description_") for column in TEXTS]  # the best one first
+    if captions not in kinds:
+        raise ValueError(f"There are no {captions!r} captions: choose one of {', '.join(kinds)}.")
+    kinds = kinds[kinds.index(captions) :]
+    examples, made = {}, Counter()
+    for split, rows in load_dataset_dir(profile.dataset_dir).items():
+        columns = zip(*(rows[f"description_{kind}"] for kind in kinds), strict=True)
+        found = [
+            next((kind, text) for kind, text in zip(kinds, texts, strict=True) if text)
+            for texts in columns
+        ]
+        counts = Counter(kind for kind, _ in found)
+        mixed = ", ".join(f"{kind} {counts[kind]}" for kind in kinds if counts[kind])
+        examples[split] = Examples(
             image_embeds=embed_photos(
                 model,
                 processor.image_processor,
@@ -69,11 +91,17 @@ def load_examples(
                 profile.features_dir,
                 label=f"photos of {split}",
             ),
-            descriptions=list(rows["description"]),
+            descriptions=[text for _, text in found],
             names=list(rows["product_id"]),
+            captions=mixed if len(counts) > 1 else next(iter(counts), captions),
         )
-        for split, rows in load_dataset_dir(profile.dataset_dir).items()
-    }
+        made += counts
+    if missing := made.total() - made[captions]:
+        others = ", ".join(f"{kind} {made[kind]:,}" for kind in kinds[1:] if made[kind])
+        print(
+            f"{missing:,} of {made.total():,} items have no {captions} caption: {others} instead."
+        )
+    return examples
 
 
 def embed_photos(

@@ -6,11 +6,14 @@ optimizer step and per validation, `state.pt` all that is needed to go on (gone 
 with the lowest validation loss.
 """
 
+import hashlib
 import json
 import math
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,13 +21,17 @@ from typing import Any
 
 import psutil
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from moda_utils.features import Examples
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
 from moda_utils.storage import atomic_dir, atomic_path, read_json, write_json
+
+IF_EXISTS = ("continue", "load", "start over")  # what to do with a run that is there already
 
 
 @dataclass
@@ -70,16 +77,47 @@ def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:
-    """Copy the weights of a run's .safetensors file into the model, in the model's own format."""
+    """Copy the weights of a run's .safetensors file into the model, in the model's own format.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or holds the weights of another model.
+    """
     if not Path(path).exists():
         raise FileNotFoundError(f"{path} is missing: delete the run's folder and train again.")
-    _copy(load_file(path), model)
+    try:
+        _copy(load_file(path), model)
+    except (SafetensorError, AttributeError, RuntimeError) as error:  # cut; other names; shapes
+        raise ValueError(
+            f"{path} is damaged or belongs to another model: train again under another name, or "
+            'with "start over".'
+        ) from error
 
 
 @torch.no_grad()
 def _copy(weights: dict[str, Tensor], model: nn.Module) -> None:
     for name, weight in weights.items():
         model.get_parameter(name).copy_(weight)
+
+
+def passport(
+    model: ModaForConditionalGeneration,
+    recipe: dict[str, Any],
+    train_set: Examples,
+    validation_set: Examples,
+) -> dict[str, Any]:
+    """What a run belongs to. Embeddings count by a weighted sum, which sees their order."""
+    data: dict[str, Any] = {"captions": train_set.captions}
+    for split, examples in (("training", train_set), ("validation", validation_set)):
+        texts = json.dumps([examples.names, examples.descriptions]).encode()
+        weights = torch.linspace(1, 2, len(examples))
+        embeds = examples.image_embeds.flatten(1).float()  # (N, D)
+        data[f"{split} items"] = len(examples)
+        data[f"{split} descriptions"] = hashlib.sha256(texts).hexdigest()[:16]
+        data[f"{split} embeddings"] = float((weights @ embeds).abs().sum())
+    trained = sum(weight.numel() for weight in trained_weights(model).values())
+    about = {"trained weights": trained, "trained on": model.config.trained_on}
+    return {"recipe": recipe, "data": data, "model": about}
 
 
 class RunFolder:
@@ -110,29 +148,48 @@ class RunFolder:
     def minutes_unsaved(self) -> float:
         return (time.monotonic() - self._saved) / 60
 
-    def open(self, passport: dict[str, Any]) -> bool:
-        """Go on from what the folder holds. True: the run is finished, its best weights are loaded.
+    def open(self, passport: dict[str, Any], if_exists: str = "continue") -> bool:
+        """Go on from what the folder holds. True: nothing to train, the best weights are loaded.
+
+        Args:
+            passport: what the run belongs to: recipe, data, model.
+            if_exists: what to do with a run that is there already. "continue" goes on with it and
+                loads it if it is finished; "load" takes its weights, whatever they were trained
+                on; "start over" moves it aside, unless it is this very run, interrupted.
 
         Raises:
-            ValueError: the run that is there has another passport (recipe, data, model); the
-                message says what differs, and offers another name.
+            ValueError: the run that is there has another passport, and it is to be continued.
+            FileNotFoundError: no run is there, and it is to be loaded.
         """
         path = self.folder / "config.json"
         self._passport = json.loads(json.dumps(passport))  # as it looks when read back
         found = read_json(path) if path.exists() else None
-        if found and (changes := _changes(found, self._passport)):
+        changes = _changes(found, self._passport) if found else []
+        if found is None and if_exists == "load":
+            raise FileNotFoundError(
+                f"There is no run {self.folder}: nothing to load, train it first."
+            )
+        if found and if_exists == "start over" and (changes or found["finished"]):
+            aside = self.folder.with_name(_free_name(self.folder))
+            os.replace(self.folder, aside)
+            self._say(f"The run that was here is now {aside.name}; delete it if you don't need it.")
+            found, changes = None, []
+        if found and changes and if_exists == "continue":
             raise ValueError(
                 f"The run {self.folder.name!r} was begun with something else: "
-                f"{'; '.join(changes)}. Choose another name, such as {_free_name(self.folder)!r}, "
-                f"or delete the folder {self.folder}."
+                f'{"; ".join(changes)}. Choose "start over" (the old run is kept, as '
+                f'{_free_name(self.folder)!r}), "load" to use it as it is, or another name.'
             )
-        if found and found["finished"]:
-            self.history = load_history(self.folder)
+        if found and (found["finished"] or if_exists == "load"):
             self.load_best()
-            print(f"{self.folder.name} is finished, so it is loaded: {self.history}.")
+            self.history = load_history(self.folder)
+            state = "finished" if found["finished"] else "not finished"
+            self._say(f"{self.folder.name} is {state}, so it is loaded: {self.history}.")
+            for change in changes:
+                self._say(f"Mind that it was begun with something else: {change}.")
             return True
         if self._resume():
-            print(f"{self.folder.name} goes on in epoch {self.epoch}, after step {self.step}.")
+            self._say(f"{self.folder.name} goes on in epoch {self.epoch}, after step {self.step}.")
         elif self.main:
             write_json(path, self._passport | {"finished": False})
             self._write_rows(anew=True)
@@ -162,11 +219,12 @@ class RunFolder:
         is_best = self.history.best["epoch"] == self.epoch
         if is_best:
             self._best = weights
-        self._write_rows()
-        if self.main:
-            if snapshot:
+        with self._writing():
+            self._write_rows()
+            if self.main and snapshot:
                 with atomic_path(self.folder / f"epoch-{self.epoch:02d}.safetensors") as path:
                     save_file(weights, path)
+        if self.main:
             rows = [row for row in self.history.of("train") if row["epoch"] == self.epoch]
             mean = sum(r["loss"] * r["tokens"] for r in rows) / sum(r["tokens"] for r in rows)
             row = self.history.rows[-1]
@@ -179,8 +237,6 @@ class RunFolder:
 
     def save(self) -> None:
         """Write all that is needed to go on from here; the state comes last, and whole."""
-        self._write_rows()
-        self._write_best()
         state = {
             "place": (self.epoch, self.position, self.step),
             "seconds": time.monotonic() - self._started,
@@ -190,22 +246,43 @@ class RunFolder:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        if self.main:
-            with atomic_path(self.folder / "state.pt") as path:
-                torch.save(state, path)
+        with self._writing():
+            self._write_rows()
+            self._write_best()
+            if self.main:
+                with atomic_path(self.folder / "state.pt") as path:
+                    torch.save(state, path)
         self._saved = time.monotonic()
 
     def finish(self) -> None:
         """Write what is left to write, and mark the run as finished."""
-        self._write_best()
+        with self._writing():
+            self._write_best()
+            if self.main:
+                write_json(self.folder / "config.json", self._passport | {"finished": True})
         if self.main:
-            write_json(self.folder / "config.json", self._passport | {"finished": True})
             (self.folder / "state.pt").unlink(missing_ok=True)
             print(f"Finished: {self.history}.")
 
     def load_best(self) -> None:
         """Give the model the weights of the best epoch."""
         load_weights(self.model, self.folder / "best" / "model.safetensors")
+
+    def _say(self, text: str) -> None:
+        if self.main:
+            print(text)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The writers of torch and safetensors have errors of their own for a full disk."""
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise OSError(
+                f"{self.folder} can't be written ({str(error).splitlines()[0]}): make room on the "
+                "disk and run this again. What was saved before is intact, and the run goes on "
+                "from there."
+            ) from error
 
     def _resume(self) -> bool:
         path = self.folder / "state.pt"
@@ -264,10 +341,12 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     for part, fields in new.items():
         for name, now in fields.items():
             then = old.get(part, {}).get(name)
-            same = now == then or name == "save_minutes"
             if name.endswith("embeddings") and isinstance(then, float):
-                same = math.isclose(now, then, rel_tol=1e-3)  # another machine's last digits
-            if not same:
+                if not math.isclose(now, then, rel_tol=1e-3):  # more than another machine's digits
+                    changes.append(f"other {name}")
+            elif name.endswith("descriptions") and now != then:  # digests: they tell nobody a thing
+                changes.append(f"other {name}")
+            elif now != then and name != "save_minutes":
                 changes.append(f"{part} {name}: {then} then, {now} now")
     return changes
 

@@ -4,60 +4,27 @@
 the books: a run that is killed at any moment goes on to the same losses as an unbroken one.
 """
 
-import hashlib
-import json
+import argparse
 import math
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, StepLR
 from tqdm import tqdm
 
-from moda_utils.device import best_device, best_dtype
+from moda_utils.device import best_device, best_dtype, is_out_of_memory
 from moda_utils.features import Examples, load_examples
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
-from moda_utils.profiles import Profile
-from moda_utils.runs import History, RunFolder, trained_weights
+from moda_utils.profiles import Profile, get_profile
+from moda_utils.recipe import TrainConfig, make_optimizer, make_schedule, named, read_config
+from moda_utils.recipe import recipe as recipe
+from moda_utils.runs import IF_EXISTS, History, RunFolder, passport, trained_weights
 from moda_utils.runs import load_history as load_history
 from moda_utils.runs import load_weights as load_weights
-
-OPTIMIZERS = {
-    "adamw": lambda weights, c: AdamW(
-        weights, lr=c.learning_rate, weight_decay=c.weight_decay, fused=True
-    ),
-    "sgd": lambda weights, c: SGD(weights, lr=c.learning_rate, weight_decay=c.weight_decay),
-}
-SCHEDULES = {
-    "step": lambda optimizer, c: StepLR(optimizer, c.decay_every, c.decay_factor),
-    "cosine": lambda optimizer, c: CosineAnnealingLR(optimizer, c.epochs),
-    "constant": lambda optimizer, c: ConstantLR(optimizer, factor=1.0),
-}
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The recipe: that of the original MODA, except where a reason for another one is given."""
-
-    epochs: int = 20
-    batch_size: int = 32  # items per forward pass: as many as fit into memory
-    accumulation: int = 8  # batches per optimizer step: 256 items give a calmer gradient than 32
-    optimizer: str = "adamw"  # adapts the size of a step to each weight
-    learning_rate: float = 1e-3  # high for a pretrained model, but the projection is new
-    part_rates: Mapping[str, float] | None = None  # other rates: {"language_model": 1e-4}
-    weight_decay: float = 0.01  # PyTorch's default
-    schedule: str = "step"  # large steps first, small ones to settle
-    decay_every: int = 2  # epochs
-    decay_factor: float = 0.8  # a ninth of the first rate is left after 20 epochs
-    clip_norm: float | None = None  # the original does not clip; the norm is recorded either way
-    seed: int = 0  # order of the items, dropout (the original kept one order and set no seed)
-    snapshot_epochs: tuple[int, ...] = (1, 5, 10, 20)  # kept, to compare descriptions later
-    save_minutes: float = 1.0  # at most so much work is lost when the process is killed
 
 
 @dataclass
@@ -147,6 +114,36 @@ def accumulate(
     return accelerator.reduce(torch.stack(losses), "sum"), count
 
 
+def accumulate_in_memory(
+    model: nn.Module, accelerator: Accelerator, tokens: Tokens, batches: list[Tensor], size: int
+) -> tuple[Tensor, int, list[Tensor], int]:
+    """`accumulate` with at most `size` items at a time, halved as often as memory runs out.
+
+    Smaller batches, but more of them: the step has the same items, and so the same gradient.
+
+    Returns:
+        What `accumulate` returns, the batches as they were used, and the size that fits.
+    """
+    while True:
+        parts = [part for rows in batches for part in rows.split(size)]
+        try:
+            return *accumulate(model, accelerator, tokens, parts), parts, size
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Here, outside of `except`, nothing holds the failed attempt's memory any more.
+        model.zero_grad()
+        torch.cuda.empty_cache()
+        longest = max(len(part) for part in parts)
+        if longest == 1 or accelerator.num_processes > 1:  # several have to keep in step
+            raise RuntimeError(
+                f"There is not enough memory for {longest} items at once: halve batch_size and "
+                "double accumulation (the result stays the same), or close other programs."
+            )
+        size = longest // 2
+        tqdm.write(f"Memory ran out: going on with {size} items at a time, same steps.")
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, tokens: Tokens, batch_size: int = 64) -> tuple[float, int]:
     """Loss per token over a whole split, and its number of labels."""
@@ -165,6 +162,7 @@ def train(
     config: TrainConfig,
     run_dir: Path | str,
     after_epoch: Callable[[History], None] | None = None,
+    if_exists: str = "continue",
 ) -> History:
     """Train; go on, if `run_dir` holds a run that was interrupted; load it, if it is finished.
 
@@ -173,6 +171,8 @@ def train(
     Args:
         model: moved to the best device.
         after_epoch: called with the history so far, to draw a curve for example.
+        if_exists: what to do with a run in `run_dir`: "continue", "load" it instead of training,
+            whatever it was trained on, or "start over" and keep the old one under another name.
 
     Raises:
         ValueError: an empty split, a description longer than the model's position table, an
@@ -184,22 +184,26 @@ def train(
     tokens = _checked(model, processor, train_set, "training")
     held_out = _checked(model, processor, validation_set, "validation")
     weights = list(trained_weights(model).values())
-    groups = _groups(model, config)
-    optimizer = _named(OPTIMIZERS, config.optimizer, "optimizer")(groups, config)
-    schedule = _named(SCHEDULES, config.schedule, "schedule")(optimizer, config)
+    optimizer = make_optimizer(model, config)
+    schedule = make_schedule(optimizer, config)
+    named(dict.fromkeys(IF_EXISTS), if_exists, "choice")
 
     torch.manual_seed(config.seed)  # dropout
     main = accelerator.is_main_process
     run = RunFolder(Path(run_dir), model, processor, optimizer, schedule, main)
-    if run.open(_passport(model, config, train_set, validation_set)):
-        return run.history
+    with accelerator.main_process_first():  # which writes; the others read what it left
+        if run.open(passport(model, asdict(config), train_set, validation_set), if_exists):
+            return run.history
     ready = accelerator.prepare(model)  # the same model, with bfloat16 and several GPUs at work
 
+    size = config.batch_size
     for epoch in range(run.epoch, config.epochs + 1):
         steps = plan_epoch(len(train_set), epoch, config)[run.position :]
         ready.train()
-        for batches in tqdm(steps, desc=f"epoch {epoch}", leave=False):
-            losses, count = accumulate(ready, accelerator, tokens, batches)
+        for step in tqdm(steps, desc=f"epoch {epoch}", leave=False) if main else steps:
+            losses, count, batches, size = accumulate_in_memory(
+                ready, accelerator, tokens, step, size
+            )
             norm = nn.utils.get_total_norm([weight.grad for weight in weights])
             if config.clip_norm is not None:
                 nn.utils.clip_grads_with_norm_(weights, config.clip_norm, norm)
@@ -209,9 +213,9 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             run.after_step(sum(parts), pull, count)
-            if batches is not steps[-1] and run.minutes_unsaved > config.save_minutes:
+            if step is not steps[-1] and run.minutes_unsaved > config.save_minutes:
                 run.save()
-        loss, count = evaluate(ready, held_out)
+        loss, count = evaluate(ready, held_out, size)
         run.after_epoch(loss, count, snapshot=epoch in config.snapshot_epochs)
         schedule.step()
         if run.minutes_unsaved > config.save_minutes and epoch < config.epochs:
@@ -231,20 +235,22 @@ def train(
 
 
 def train_from_profile(
-    profile: Profile, run_name: str = "moda", config: TrainConfig | None = None
+    profile: Profile,
+    run_name: str = "moda",
+    config: TrainConfig | None = None,
+    captions: str = "refined",
+    if_exists: str = "continue",
 ) -> History:
     """Embed the photos of `dataset/`, train on its descriptions, leave the run in `runs/`."""
     config = config or recipe(profile)
     model, processor = start_model(profile, config.seed)
-    examples = load_examples(profile, model.to(best_device()), processor)
-    train_set, validation_set = examples["train"], examples["validation"]
-    return train(model, processor, train_set, validation_set, config, profile.run_dir(run_name))
-
-
-def recipe(profile: Profile, **changes: Any) -> TrainConfig:
-    """The recipe at a profile's sizes; `changes` are further fields of `TrainConfig`."""
-    sizes = {name: getattr(profile, name) for name in ("epochs", "batch_size", "accumulation")}
-    return TrainConfig(**(sizes | changes))
+    accelerator = make_accelerator()
+    model.to(accelerator.device)
+    with accelerator.main_process_first():  # which embeds; the others read its cache
+        examples = load_examples(profile, model, processor, captions)
+    splits = examples["train"], examples["validation"]
+    run_dir = profile.run_dir(run_name)
+    return train(model, processor, *splits, config, run_dir, if_exists=if_exists)
 
 
 def start_model(
@@ -290,24 +296,6 @@ def _checked(
     return tokens
 
 
-def _groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """The trained weights by learning rate, as optimizers take them."""
-    rates = {name: config.learning_rate for name, _ in model.named_children()}
-    for name, rate in (config.part_rates or {}).items():
-        _named(rates, name, "part")
-        rates[name] = rate
-    groups: dict[float, list[nn.Parameter]] = {config.learning_rate: []}  # first: it is recorded
-    for name, weight in trained_weights(model).items():
-        groups.setdefault(rates[name.split(".")[0]], []).append(weight)
-    return [{"params": weights, "lr": rate} for rate, weights in groups.items() if weights]
-
-
-def _named(known: dict[str, Any], name: str, what: str) -> Any:
-    if name not in known:
-        raise ValueError(f"There is no {what} {name!r}: choose one of {', '.join(known)}.")
-    return known[name]
-
-
 def _not_finite(
     run: RunFolder, numbers: list[float], batches: list[Tensor], names: list[str]
 ) -> FloatingPointError:
@@ -323,21 +311,31 @@ def _not_finite(
     )
 
 
-def _passport(
-    model: ModaForConditionalGeneration,
-    config: TrainConfig,
-    train_set: Examples,
-    validation_set: Examples,
-) -> dict[str, Any]:
-    """What a run belongs to. Embeddings count by a weighted sum, which sees their order."""
-    data: dict[str, Any] = {}
-    for split, examples in (("training", train_set), ("validation", validation_set)):
-        texts = json.dumps([examples.names, examples.descriptions]).encode()
-        weights = torch.linspace(1, 2, len(examples))
-        embeds = examples.image_embeds.flatten(1).float()  # (N, D)
-        data[f"{split} items"] = len(examples)
-        data[f"{split} descriptions"] = hashlib.sha256(texts).hexdigest()[:16]
-        data[f"{split} embeddings"] = float((weights @ embeds).abs().sum())
-    trained = sum(weight.numel() for weight in trained_weights(model).values())
-    about = {"trained weights": trained, "trained on": model.config.trained_on}
-    return {"recipe": asdict(config), "data": data, "model": about}
+# ---------------------------------------------------------------------------------------------
+# The command line: `accelerate launch -m moda_utils.training` uses all GPUs of a machine
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train from the command line. Returns 1, with one sentence, where that is not possible."""
+    parser = argparse.ArgumentParser(
+        prog="python -m moda_utils.training",
+        description="Train MODA on the dataset of notebook 01.",
+        epilog="On all GPUs of a machine: accelerate launch -m moda_utils.training",
+    )
+    parser.add_argument("--config", help="TOML or JSON file with fields of TrainConfig")
+    parser.add_argument("--run", default="moda", help="its name, a folder in runs/ (default: moda)")
+    parser.add_argument("--captions", default="refined", help="refined, raw or template")
+    parser.add_argument("--if-exists", default="continue", choices=IF_EXISTS)
+    options = parser.parse_args(arguments)
+    profile = get_profile()
+    try:
+        config = read_config(options.config, profile)
+        train_from_profile(profile, options.run, config, options.captions, options.if_exists)
+    except (OSError, ValueError, FloatingPointError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,14 +1,19 @@
+import dataclasses
 import hashlib
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from shop import shop_row, write_shop
 from tiny_moda import build, photo
-from transformers import AutoTokenizer, CLIPModel
+from transformers import AutoProcessor, AutoTokenizer, CLIPModel
 
 from moda_utils import features
-from moda_utils.features import embed_photos, embed_texts, fingerprint
+from moda_utils.catalog import read_catalog
+from moda_utils.dataset import load_dataset_dir, write_dataset
+from moda_utils.features import embed_photos, embed_texts, fingerprint, load_examples
 from moda_utils.profiles import get_profile
 
 COLOURS = ["red", "green", "blue", "white", "black", "pink", "gold"]
@@ -176,3 +181,66 @@ def test_texts_are_embedded_as_by_the_whole_clip_model(capfd):
         with torch.inference_mode():
             alone = whole.text_model(**tokenizer([text], return_tensors="pt")).pooler_output
             torch.testing.assert_close(embed, whole.text_projection(alone)[0])
+
+
+@pytest.fixture
+def described(tmp_path):
+    """A profile whose dataset has refined captions for 18 of 20 items and raw ones for 19."""
+    write_shop(tmp_path / "shop", [shop_row(number) for number in range(20)])
+    catalog = read_catalog(tmp_path / "shop")
+    texts = pd.DataFrame({"product_id": catalog.frame["product_id"]})
+    texts["description_raw"] = [f"raw {i}" if i else None for i in range(20)]
+    texts["description_refined"] = [f"refined {i}" if i > 1 else None for i in range(20)]
+    profile = dataclasses.replace(get_profile("mini"), home=tmp_path / "home")
+    write_dataset(catalog, texts, profile.dataset_dir)
+    return profile
+
+
+def test_captions_are_chosen_and_stand_ins_are_counted(tmp_path, described, capsys):
+    model, processor = build(tmp_path)
+    template = "Red casual T-shirt for boys"
+    expected = {
+        "refined": {template: 1, "raw 1": 1, "refined": 18},
+        "raw": {template: 1, "raw": 19},
+        "template": {template: 20},
+    }
+    lines = {
+        "refined": "2 of 20 items have no refined caption: raw 1, template 1 instead.\n",
+        "raw": "1 of 20 items have no raw caption: template 1 instead.\n",
+        "template": "",
+    }
+    for captions, counts in expected.items():
+        splits = load_examples(described, model, processor, captions).values()
+        texts = [text for examples in splits for text in examples.descriptions]
+        for beginning, count in counts.items():
+            assert sum(text.startswith(beginning) for text in texts) == count
+        assert capsys.readouterr().out == lines[captions]
+    default = load_examples(described, model, processor)
+    assert default["train"].captions.startswith("refined")  # the best texts, as in `description`
+    column = load_dataset_dir(described.dataset_dir)["train"]["description"][:]
+    assert default["train"].descriptions == column
+    assert load_examples(described, model, processor, "template")["test"].captions == "template"
+    with pytest.raises(ValueError, match="no 'best' captions: choose one of refined, raw, templ"):
+        load_examples(described, model, processor, "best")
+
+
+def test_padding_instead_of_cropping_is_a_setting_that_the_model_keeps(tmp_path, shop):
+    """A 3:4 photo with a mark at its upper edge: cut off by the crop, seen with padding."""
+    model, processor = build(tmp_path / "parts")
+    plain, marked = photo("white"), photo("white")
+    marked.paste("black", (0, 0, 48, 6))
+
+    def see(processor):
+        return [processor(images=[image])["pixel_values"] for image in (plain, marked)]
+
+    assert torch.equal(*see(processor))
+    processor.image_processor.size = {"max_height": 32, "max_width": 32}
+    assert not torch.equal(*see(processor))
+    processor.save_pretrained(tmp_path / "best")
+    model.save_pretrained(tmp_path / "best")
+    kept = AutoProcessor.from_pretrained(tmp_path / "best")
+    for one, other in zip(see(kept), see(processor), strict=True):
+        assert one.shape == (1, 3, 32, 32) and torch.equal(one, other)
+    cropped = build(tmp_path / "parts")[1]
+    names = {fingerprint(model, p.image_processor) for p in (processor, cropped)}
+    assert len(names) == 2  # embeddings of the two never mix in the cache

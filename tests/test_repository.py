@@ -37,7 +37,7 @@ LEAVES = {
     "overlap",
     "plots",
 }
-MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "runs"}
+MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "runs", "recipe"}
 STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "course", "exercises"}
 
 
