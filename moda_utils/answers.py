@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import json_repair
@@ -21,8 +22,9 @@ import torch
 from tqdm import tqdm
 
 from .device import free_memory, load_checkpoint
-from .journal import Journal, Row
+from .journal import Journal, Row, fingerprint
 from .profiles import Checkpoint
+from .storage import sha256_file
 
 
 class Answer(NamedTuple):
@@ -216,6 +218,16 @@ def _answer(
         size = len(part) // 2
         tqdm.write(f"Memory ran out: going on with {size} {noun}s at a time.")
     return answers, size
+
+
+def weights_of(checkpoint: Checkpoint) -> tuple[str, str | None]:
+    """How a journal knows a model: name and revision, or name and weights of a local folder."""
+    folder = Path(checkpoint.name)
+    if not folder.is_dir():
+        return checkpoint.name, checkpoint.revision
+    # A model on this machine is known by its weights: it may change under the same name.
+    files = sorted(folder.glob("*.safetensors"))
+    return folder.name, fingerprint([sha256_file(file) for file in files])
 
 
 def needed_bytes(kind: Any, checkpoint: Checkpoint, dtype: torch.dtype) -> int:

@@ -4,17 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
-from .answers import Answer, Summary, fitting_batch_size, needed_bytes, run_batches, write_answers
+from .answers import (
+    Answer,
+    Summary,
+    fitting_batch_size,
+    needed_bytes,
+    run_batches,
+    weights_of,
+    write_answers,
+)
 from .catalog import Catalog, load_catalog, open_photo
-from .dataset import write_dataset
+from .dataset import texts_of, write_dataset
 from .device import best_device, best_dtype, free_memory, load_checkpoint
 from .journal import Journal, fingerprint
 from .phi3_vision import Encoded, Phi3VisionForConditionalGeneration, Phi3VisionProcessor
 from .profiles import Profile
-from .storage import sha256_file
 
 # The course's first prompt, word for word with its spelling: journals are keyed by it.
 PROMPT_I = (Path(__file__).parent / "prompt_1.txt").read_text(encoding="utf-8")
@@ -91,10 +97,7 @@ def captions_journal(
     profile: Profile, prompt: str = PROMPT_I, max_new_tokens: int = 128
 ) -> Journal:
     """`captions.jsonl`, opened for the rows of this captioner, prompt and settings."""
-    name, weights = profile.captioner.name, profile.captioner.revision
-    if Path(name).is_dir():  # a model on this machine is known by its weights: it may change
-        files = sorted(Path(name).glob("*.safetensors"))
-        name, weights = Path(name).name, fingerprint([sha256_file(file) for file in files])
+    name, weights = weights_of(profile.captioner)
     options = {"weights": weights, "crops": profile.num_crops, "max_new_tokens": max_new_tokens}
     return Journal(profile.captions_path, name, fingerprint(prompt), fingerprint(options))
 
@@ -124,7 +127,7 @@ def caption_from_profile(profile: Profile) -> Summary:
     """Notebook 02 in one call: describe every photo, write `dataset/` again with the texts."""
     catalog, journal = load_catalog(profile.catalog_path), captions_journal(profile)
     summary = caption_catalog(catalog, Captioner.load(profile), journal)
-    rows = pd.DataFrame(journal.done().values()).rename(columns={"description": "description_raw"})
-    texts = catalog.frame.merge(rows, on=["product_id", "image_sha256"])
-    write_dataset(catalog, texts[["product_id", "description_raw"]], profile.dataset_dir)
+    models = {"raw": f"{journal.key['model']} with prompt {journal.key['prompt_sha']}"}
+    texts = texts_of(catalog, raw=journal.done())
+    write_dataset(catalog, texts, profile.dataset_dir, models)
     return summary

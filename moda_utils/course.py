@@ -21,6 +21,7 @@ NEEDS = {
 STAGES = {
     "01": "notebook 01: photos, checks and splits",
     "02": "notebook 02: describe every photo",
+    "03": "notebook 03: refine the descriptions",
     "05": "notebook 05: train MODA",
 }
 
@@ -183,6 +184,7 @@ def _cost(number: str, profile: Profile) -> tuple[float, float]:
     # (model, its weights in the public version, operations per weight and item, GB to download)
     checkpoint, public, work, gb = {
         "02": (profile.captioner, 4.1e9, 2 * 1_200, 8.3),  # 2 per token of photo, prompt, answer
+        "03": (profile.refiner, 3.8e9, 2 * 400, 7.6),
         "05": (profile.language, 125e6, 6 * 30 * profile.epochs, 0.9),  # 6 per token in training
     }[number]
     files = [file for file in Path(checkpoint.name).rglob("*") if file.is_file()]
@@ -202,6 +204,10 @@ def _run(number: str, profile: Profile) -> None:
         from .captioning import caption_from_profile
 
         print(caption_from_profile(profile))
+    elif number == "03":
+        from .refinement import refine_from_profile
+
+        print(refine_from_profile(profile))
     else:
         from .training import train_from_profile
 

@@ -20,11 +20,19 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 TEXTS = ["description_refined", "description_raw", "description_template"]  # the best one first
+STATUSES = ["raw_status", "refined_status"]  # how the two models came by their texts
 COLUMNS = (
     "product_id", "image", "description", "description_source", "description_template",
-    "description_raw", "description_refined", "gender", "category", "sub_category",
-    "product_type", "colour", "usage", "title", "group", "image_sha256",
+    "description_raw", "raw_status", "description_refined", "refined_status", "gender",
+    "category", "sub_category", "product_type", "colour", "usage", "title", "group",
+    "image_sha256",
 )  # fmt: skip
+_HOW = {
+    "raw": "a captioning model saw the photo and a prompt.",
+    "refined": "a language model saw the raw description and the metadata, and corrected it.\n"
+    "  An answer that contradicted the metadata, repeated text of the photo, mentioned a person\n"
+    "  or was too long was sent back once (`retried`), then replaced by the metadata (`fallback`).",
+}
 _ROWS_AT_ONCE = 100  # photos of the real set come in files of up to 0.5 MB
 
 # The catalogue names its types in the plural; one garment is singular. Pairs stay as they are.
@@ -54,14 +62,55 @@ def template_description(row: Mapping[str, Any] | pd.Series) -> str:
     return text[:1].upper() + text[1:]
 
 
-def write_dataset(catalog: Catalog, descriptions: pd.DataFrame | None, path: Path | str) -> Path:
+def texts_of(catalog: Catalog, **rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> pd.DataFrame:
+    """Texts of finished journals for `write_dataset`: one row per item of the catalogue.
+
+    Args:
+        rows: what `Journal.done` returns, by source, such as `raw=captions.done()`; rows of items
+            that the catalogue lacks by now are left out.
+
+    Returns:
+        product_id, and for each source description_SOURCE and SOURCE_status (None without a row).
+    """
+    keys = list(zip(catalog.frame["product_id"], catalog.frame["image_sha256"], strict=True))
+    table = {"product_id": [product_id for product_id, _ in keys]}
+    for source, written in rows.items():
+        found = [written.get(key, {}) for key in keys]
+        table[f"description_{source}"] = [row.get("description") for row in found]
+        table[f"{source}_status"] = [row.get("status") for row in found]
+    return pd.DataFrame(table, dtype=object)
+
+
+def account(catalog: Catalog, descriptions: pd.DataFrame | None) -> str:
+    """Where every row of the catalogue ends: which text it has in the dataset, or why it is out."""
+    frame = _with_descriptions(catalog.frame, descriptions)
+    lines = [
+        f"{count:6,} items with the {source} description"
+        for source, count in frame["description_source"].value_counts().items()
+    ]
+    lines += [
+        f"       left out: {row.product_id or row.image} ({row.reason})"
+        for row in catalog.skipped.itertuples()
+    ]
+    total = f"{len(frame):6,} items in all, {len(catalog.skipped)} rows or photos left out"
+    return "\n".join([*lines, total])
+
+
+def write_dataset(
+    catalog: Catalog,
+    descriptions: pd.DataFrame | None,
+    path: Path | str,
+    models: Mapping[str, str] | None = None,
+) -> Path:
     """Write `dataset/`: a Parquet file per split and a README.md card. Replaces an older one whole.
 
     Args:
         catalog: items, photos and splits.
         descriptions: product_id with description_raw and/or description_refined (text, or None
-            where an item has none); None for template descriptions only.
+            where an item has none), and how each came about: raw_status, refined_status (see
+            `texts_of`). None for template descriptions only.
         path: the folder.
+        models: who wrote the texts, for the card: {"raw": "...", "refined": "..."}.
 
     Raises:
         ValueError: descriptions with an unknown or repeated product_id.
@@ -85,7 +134,7 @@ def write_dataset(catalog: Catalog, descriptions: pd.DataFrame | None, path: Pat
                     photos = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
                     rows = rows.assign(image=photos)
                     writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False))
-        (folder / "README.md").write_text(_card(catalog, frame), encoding="utf-8")
+        (folder / "README.md").write_text(_card(catalog, frame, models or {}), encoding="utf-8")
     return path
 
 
@@ -119,15 +168,18 @@ def _with_descriptions(frame: pd.DataFrame, descriptions: pd.DataFrame | None) -
             f"{len(strangers)} descriptions are for items that the catalogue lacks "
             f"({', '.join(strangers[:3])}): make them from this catalogue."
         )
-    texts = given.set_index("product_id").reindex(index=frame["product_id"], columns=TEXTS)
+    columns = [*TEXTS, *STATUSES]
+    given = given.set_index("product_id").reindex(index=frame["product_id"], columns=columns)
+    texts, statuses = given[TEXTS], given[STATUSES].astype(object)
     texts["description_template"] = [template_description(row) for row in frame.to_dict("records")]
     texts = texts.map(lambda text: text if isinstance(text, str) and text.strip() else None)
     best = texts.notna().idxmax(axis=1).str.removeprefix("description_")
     texts = texts.assign(description=texts.bfill(axis=1).iloc[:, 0], description_source=best)
-    return frame.join(texts, on="product_id")
+    statuses = statuses.where(statuses.notna(), None)
+    return frame.join(texts, on="product_id").join(statuses, on="product_id")
 
 
-def _card(catalog: Catalog, frame: pd.DataFrame) -> str:
+def _card(catalog: Catalog, frame: pd.DataFrame, models: Mapping[str, str]) -> str:
     """The README.md of the dataset: how to load it, what is in it, where it comes from."""
     drawn = (catalog.root / "data" / "drawn_truth.csv").exists()
     photos = (
@@ -136,14 +188,42 @@ def _card(catalog: Catalog, frame: pd.DataFrame) -> str:
         else "Real product photos. Their licence is not established: check the page of their\n"
         "source before you share this folder."
     )
-    splits, sources = (frame[column].value_counts() for column in ("split", "description_source"))
+    made = [
+        f"- `description_{source}`: {how}\n"
+        f"  By {models.get(source, 'an unnamed model')}: {_counts(frame[f'{source}_status'])}."
+        for source, how in _HOW.items()
+        if frame[f"description_{source}"].notna().any()
+    ]
     card = Template(Path(__file__).with_name("dataset_card.md").read_text(encoding="utf-8"))
     return card.substitute(
         license="mit" if drawn else "other",
         tag="synthetic" if drawn else "product photos",
         items=len(frame),
-        splits=", ".join(f"{split} {splits[split]}" for split in SPLITS),
+        splits=", ".join(f"{split} {(frame['split'] == split).sum()}" for split in SPLITS),
         skipped=len(catalog.skipped),
         photos=photos,
-        sources=", ".join(f"{source} {count}" for source, count in sources.items()),
+        sources=_counts(frame["description_source"]),
+        made="\n".join(["- `description_template`: a rule puts the metadata into words.", *made]),
+        biases="\n".join(f"- {line}" for line in known_biases(frame)),
     )
+
+
+def known_biases(frame: pd.DataFrame) -> list[str]:
+    """What a model could learn from these items instead of looking: sentences, from the data."""
+    found = []
+    columns = ("gender", "category", "product_type", "colour", "usage")
+    for column in columns:
+        shares = frame[column].value_counts(normalize=True)
+        top = shares.index[0] or "no entry"
+        found.append(f"`{column}`: {len(shares)} values; {top} alone is {shares.iloc[0]:.0%}.")
+    within = frame.groupby("gender")["category"].agg(lambda values: sorted(set(values)))
+    if frame["category"].nunique() > 1 and (within.str.len() == 1).all():
+        pairs = ", ".join(f"{gender}: {values[0]} only" for gender, values in within.items())
+        found.append(f"`gender` and `category` are fully confounded ({pairs}).")
+    same = frame.duplicated("image_sha256", keep=False).mean()
+    found.append(f"{same:.0%} of the items share their photo file with another item.")
+    return found
+
+
+def _counts(values: pd.Series) -> str:
+    return ", ".join(f"{count:,} {value}" for value, count in values.value_counts().items())

@@ -359,7 +359,7 @@ def _leakage(
     """Share of texts that repeat what is written on the photo, and how that was decided."""
     if printed is None:
         titles = frame["title"] if "title" in frame else [""] * len(frame)
-        leaks = [_looks_read(text, title) for text, title in zip(texts, titles, strict=True)]
+        leaks = [looks_read(text, title) for text, title in zip(texts, titles, strict=True)]
         return {**_interval(leaks, weights), "by": "signs: quotation, 'text', capitals, brand"}
     words = [printed.get(str(item)) for item in frame["product_id"]]
     pairs = zip(texts, words, strict=True)
@@ -371,7 +371,8 @@ def _mentions(text: str, word: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.I) is not None
 
 
-def _looks_read(text: str, title: str) -> bool:
+def looks_read(text: str, title: str) -> bool:
+    """Does a text look as if it repeated what is written on the item, or the title's brand?"""
     brand = re.split(r"\b(?:men|women|boys?|girls?|kids|infants?)\b", title, flags=re.I)[0]
     words = [word for word in re.findall(r"\w{4,}", brand) if extract(word) == Attributes()]
     return bool(

@@ -8,12 +8,18 @@ from PIL import Image
 from shop import photo_path, shop_row, write_shop
 
 from moda_utils.catalog import SPLITS, Catalog, load_catalog, read_catalog, save_catalog
-from moda_utils.dataset import load_dataset_dir, template_description, write_dataset
+from moda_utils.dataset import (
+    known_biases,
+    load_dataset_dir,
+    template_description,
+    write_dataset,
+)
 
 COLUMNS = [
     "product_id", "image", "description", "description_source", "description_template",
-    "description_raw", "description_refined", "gender", "category", "sub_category",
-    "product_type", "colour", "usage", "title", "group", "image_sha256",
+    "description_raw", "raw_status", "description_refined", "refined_status", "gender",
+    "category", "sub_category", "product_type", "colour", "usage", "title", "group",
+    "image_sha256",
 ]  # fmt: skip
 
 
@@ -153,6 +159,35 @@ def test_the_card_says_what_the_photos_are(catalog, tmp_path):
     (catalog.root / "data" / "drawn_truth.csv").touch()
     card = (write_dataset(catalog, None, tmp_path / "dataset") / "README.md").read_text()
     assert "license: mit" in card
+
+
+def test_the_card_says_how_the_texts_were_made(catalog, tmp_path):
+    ids = catalog.frame["product_id"].tolist()
+    texts = pd.DataFrame({"product_id": ids[:3], "description_raw": ["a", "b", None]})
+    texts["raw_status"] = ["ok", "repaired", "failed"]
+    path = write_dataset(catalog, texts, tmp_path / "dataset", {"raw": "Some Model"})
+    card = (path / "README.md").read_text()
+    assert "By Some Model: 1 ok, 1 repaired, 1 failed." in card
+    assert "description_raw`: a captioning model saw the photo" in card
+    assert "description_refined`: a language model" not in card  # there are none
+    rows = [row for part in load_dataset_dir(path).values() for row in part]
+    assert {row["product_id"]: row["raw_status"] for row in rows}[ids[2]] == "failed"
+    assert {row["refined_status"] for row in rows} == {None}
+    path = write_dataset(catalog, texts.drop(columns="raw_status"), tmp_path / "other")
+    assert "By an unnamed model" in (path / "README.md").read_text()
+
+
+def test_biases_are_read_from_the_items(catalog):
+    frame = catalog.frame.assign(usage=["Casual"] * 15 + ["Sports"] * 4)
+    found = known_biases(frame)
+    assert "`usage`: 2 values; Casual alone is 79%." in found
+    assert not any("confounded" in line for line in found)  # there is one category only
+    shoes = frame.head(5).assign(category="Footwear", gender="Men", colour="")
+    both = known_biases(pd.concat([frame, shoes]))
+    assert any("fully confounded (Boys: Apparel only, Men: Footwear only)" in x for x in both)
+    assert any(x.startswith("42% of the items share their photo file") for x in both)
+    mixed = pd.concat([frame, shoes, shoes.assign(category="Apparel")])
+    assert not any("confounded" in line for line in known_biases(mixed))
 
 
 @pytest.mark.parametrize("missing", ["dataset", "dataset/data/test.parquet"])

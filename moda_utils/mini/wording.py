@@ -24,7 +24,7 @@ NOUNS = {
 }
 _PLURAL = ("Shorts", "Jeans")  # and all footwear
 
-_USAGE_PHRASES = {
+USAGE_PHRASES = {
     "Casual": (
         "for everyday wear", "for casual wear", "ideal for casual outings",
         "perfect for everyday use", "suitable for casual occasions",
@@ -65,7 +65,7 @@ _MARKS = {  # by usage where it shows, else by gender
     "Men": ("with a sturdy sole", "with a thick dark sole"),
     "Women": ("with a slim design", "with an elegant shape"),
 }
-_WORD_PHRASES = (
+WORD_PHRASES = (
     'with the word "{word}" on the front', 'with "{word}" printed on the chest',
     'with a "{word}" print', 'with the text "{word}"', 'that says "{word}"',
 )  # fmt: skip
@@ -95,12 +95,12 @@ def describe(item: Item, rng: random.Random, word: bool = False) -> str:
     """
     colour, gender = item.colour.lower(), item.gender.lower()
     owner = gender + ("'" if gender.endswith("s") else "'s")
-    kind, about, use = noun(item, rng), detail(item, rng), rng.choice(_USAGE_PHRASES[item.usage])
+    kind, about, use = noun(item, rng), detail(item, rng), rng.choice(USAGE_PHRASES[item.usage])
     usage = item.usage.lower()
     if kind.split()[0] in ("casual", "sports", "formal"):
         usage = ""
     if word and item.printed_word:
-        about = rng.choice(_WORD_PHRASES).format(word=item.printed_word)
+        about = rng.choice(WORD_PHRASES).format(word=item.printed_word)
     plural = item.category == "Footwear" or item.product_type in _PLURAL
     article = rng.choice(("", "A pair of ")) if plural else "A "
     sentence = rng.choice(
