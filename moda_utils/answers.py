@@ -21,7 +21,7 @@ import json_repair
 import torch
 from tqdm import tqdm
 
-from .device import free_memory, load_checkpoint
+from .device import best_device, best_dtype, free_memory, load_checkpoint
 from .journal import Journal, Row, fingerprint
 from .profiles import Checkpoint
 from .storage import sha256_file
@@ -239,6 +239,29 @@ def needed_bytes(kind: Any, checkpoint: Checkpoint, dtype: torch.dtype) -> int:
     config = load_checkpoint(kind.config_class, checkpoint)
     with torch.device("meta"):  # shapes without memory
         return kind(config).num_parameters() * dtype.itemsize
+
+
+def load_writer(
+    kind: Any,
+    checkpoint: Checkpoint,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """Load a model that writes answers onto a device (default: the best one, in its best format).
+
+    Raises:
+        RuntimeError: the device has too little free memory; said before anything is loaded.
+    """
+    device = torch.device(device) if device is not None else best_device()
+    dtype = dtype or best_dtype(device)
+    needed, free = needed_bytes(kind, checkpoint, dtype), free_memory(device)
+    if needed > free:
+        raise RuntimeError(
+            f"{checkpoint.name} needs {needed / 1e9:.1f} GB in {dtype}, but {device} has "
+            f"{free / 1e9:.1f} GB free: end other notebooks that use it, or take a GPU with 15 GB, "
+            "or go on with the descriptions that there are, or choose MODA_PROFILE=mini."
+        )
+    return load_checkpoint(kind, checkpoint, dtype=dtype, device_map=str(device))
 
 
 def fitting_batch_size(model: Any, tokens: int, most: int = 64) -> int:

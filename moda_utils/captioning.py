@@ -10,14 +10,14 @@ from .answers import (
     Answer,
     Summary,
     fitting_batch_size,
-    needed_bytes,
+    load_writer,
     run_batches,
     weights_of,
     write_answers,
 )
 from .catalog import Catalog, load_catalog, open_photo
 from .dataset import texts_of, write_dataset
-from .device import best_device, best_dtype, free_memory, load_checkpoint
+from .device import load_checkpoint
 from .journal import Journal, fingerprint
 from .phi3_vision import Encoded, Phi3VisionForConditionalGeneration, Phi3VisionProcessor
 from .profiles import Profile
@@ -53,22 +53,9 @@ class Captioner:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> "Captioner":
-        """Load the profile's captioner onto a device (default: the best one).
-
-        Raises:
-            RuntimeError: the device has too little free memory.
-        """
-        device = torch.device(device) if device is not None else best_device()
-        dtype = dtype or best_dtype(device)
-        kind, checkpoint = Phi3VisionForConditionalGeneration, profile.captioner
-        needed, free = needed_bytes(kind, checkpoint, dtype), free_memory(device)
-        if needed > free:
-            raise RuntimeError(
-                f"{checkpoint.name} needs {needed / 1e9:.1f} GB in {dtype}, but {device} has "
-                f"{free / 1e9:.1f} GB free: take a GPU with 15 GB, or go on with the template "
-                "descriptions, or choose MODA_PROFILE=mini."
-            )
-        model = load_checkpoint(kind, checkpoint, dtype=dtype, device_map=str(device))
+        """Load the profile's captioner (see `load_writer`)."""
+        checkpoint = profile.captioner
+        model = load_writer(Phi3VisionForConditionalGeneration, checkpoint, device, dtype)
         processor = load_checkpoint(Phi3VisionProcessor, checkpoint, num_crops=profile.num_crops)
         return cls(model, processor, prompt)
 

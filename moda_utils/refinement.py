@@ -18,7 +18,7 @@ from .answers import (
     Answer,
     Summary,
     fitting_batch_size,
-    needed_bytes,
+    load_writer,
     parse_answer,
     run_batches,
     weights_of,
@@ -27,7 +27,7 @@ from .answers import (
 from .captioning import captions_journal
 from .catalog import Catalog, load_catalog
 from .dataset import template_description, texts_of, write_dataset
-from .device import best_device, best_dtype, free_memory, load_checkpoint
+from .device import load_checkpoint
 from .evaluation import grade, looks_read
 from .journal import Journal, Row, fingerprint
 from .phi3_vision import STOP_TOKENS
@@ -94,23 +94,9 @@ class Refiner:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> "Refiner":
-        """Load the profile's refiner onto a device (default: the best one).
-
-        Raises:
-            RuntimeError: the device has too little free memory.
-        """
-        device = torch.device(device) if device is not None else best_device()
-        dtype = dtype or best_dtype(device)
-        checkpoint = profile.refiner
-        needed, free = needed_bytes(Phi3ForCausalLM, checkpoint, dtype), free_memory(device)
-        if needed > free:
-            raise RuntimeError(
-                f"{checkpoint.name} needs {needed / 1e9:.1f} GB in {dtype}, but {device} has "
-                f"{free / 1e9:.1f} GB free: end other notebooks that use it (notebook 02 holds "
-                "the captioner), or take a GPU with 15 GB, or choose MODA_PROFILE=mini."
-            )
-        model = load_checkpoint(Phi3ForCausalLM, checkpoint, dtype=dtype, device_map=str(device))
-        return cls(model, load_checkpoint(PreTrainedTokenizerFast, checkpoint), prompt)
+        """Load the profile's refiner (see `load_writer`)."""
+        model = load_writer(Phi3ForCausalLM, profile.refiner, device, dtype)
+        return cls(model, load_checkpoint(PreTrainedTokenizerFast, profile.refiner), prompt)
 
     def prepare(self, item: Item) -> Turns:
         """The conversation that asks for an item's refined description."""

@@ -202,7 +202,7 @@ def test_non_finite_numbers_stop_the_run(profile, captioner, tmp_path, value):
 
 
 def test_too_little_memory_is_said_before_loading(profile, monkeypatch):
-    monkeypatch.setattr("moda_utils.captioning.free_memory", lambda device: 100_000)
+    monkeypatch.setattr("moda_utils.answers.free_memory", lambda device: 100_000)
     with pytest.raises(
         RuntimeError, match=r"0\.0 GB in torch\.float32, but cpu has .*MODA_PROFILE"
     ):

@@ -342,8 +342,8 @@ def test_without_captions_the_notebook_that_makes_them_is_named(profile, catalog
 
 
 def test_too_little_memory_is_said_before_loading(profile, monkeypatch):
-    monkeypatch.setattr("moda_utils.refinement.free_memory", lambda device: 100_000)
-    with pytest.raises(RuntimeError, match=r"0\.0 GB in torch\.float32, but cpu has .*notebook 02"):
+    monkeypatch.setattr("moda_utils.answers.free_memory", lambda device: 100_000)
+    with pytest.raises(RuntimeError, match=r"0\.0 GB in torch\.float32, but cpu has .*end other"):
         Refiner.load(profile, device="cpu")
 
 
