@@ -8,17 +8,22 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
+COLAB_TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 CONSTRAINTS ?= constraints.txt
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-PIP := $(RUN) -m pip --disable-pip-version-check --quiet install
+COLAB := .venv-colab
+AUDIT := .venv-audit
+QUIET := -m pip --disable-pip-version-check --quiet install
+PIP := $(RUN) $(QUIET)
 REAL := ../shared/fashion_sample
 # Tests never reach for the hub: a missing file is an error at once, not a long wait.
 OFFLINE := HF_HUB_OFFLINE=1 TQDM_DISABLE=1 MODA_PROFILE=mini
 
-.PHONY: help setup course test lint test-full notebooks twins mini measure results links course-stats clean
+.PHONY: help setup course test lint test-full rehearsal test-colab audit notebooks twins mini measure \
+  results links course-stats clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -51,6 +56,26 @@ test-full: setup ## the slow tests, the solutions; with real photos where they a
 	@$(OFFLINE) MODA_HOME=build/test $(RUN) -m pytest -q --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=900 notebooks/solutions
 	@$(OFFLINE) $(RUN) -m pytest -q -m slow tests
+
+rehearsal: setup ## every notebook as a reader of `full` runs it, with stand-ins for hub and Kaggle
+	@$(OFFLINE) $(RUN) -m pytest -q -m slow tests/test_rehearsal.py
+
+test-colab: $(COLAB)/.installed ## tests and rehearsal with Colab's versions, and the setup cell there
+	@$(OFFLINE) MODA_HOME=build/colab $(COLAB)/bin/python -m pytest -q tests
+	@$(OFFLINE) $(COLAB)/bin/python -m pytest -q -m slow tests/test_rehearsal.py tests/test_newcomer.py
+
+# An environment with the versions of Colab's list. Colab has torchvision; it comes along where
+# TORCH_INDEX has a build that fits (COLAB_TORCH="torch==2.11.0 torchvision==0.26.0").
+$(COLAB)/.installed: constraints-colab.txt requirements.txt requirements-dev.txt
+	@test -x $(COLAB)/bin/python || $(PYTHON) -m venv $(COLAB)
+	@echo "Installing Colab's versions into $(COLAB), a few minutes the first time ..."
+	@$(COLAB)/bin/python $(QUIET) --no-deps $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") $(COLAB_TORCH)
+	@$(COLAB)/bin/python $(QUIET) -c constraints-colab.txt -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+audit: ## are there known security holes in the versions of constraints.txt?
+	@test -x $(AUDIT)/bin/pip-audit || ($(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python $(QUIET) pip-audit)
+	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 notebooks: setup ## execute all twins and store the notebooks with their outputs
 	@$(RUN) tools/notebooks.py

@@ -3,11 +3,14 @@
 Apple's MPS is left out on purpose: nobody has run the course on it, and its results differ.
 """
 
+import errno
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants as hub_settings
 import huggingface_hub.utils as hub
 import psutil
+import requests
 import torch
 import transformers
 
@@ -61,18 +64,57 @@ def load_checkpoint(loader: Any, checkpoint: Checkpoint | str, **options: Any) -
     """
     if isinstance(checkpoint, str):
         checkpoint = Checkpoint(checkpoint)
-    if Path(checkpoint.name).is_absolute() and not Path(checkpoint.name).is_dir():
-        raise FileNotFoundError(f"There is no checkpoint folder {checkpoint.name}.")
+    name, here = checkpoint.name, Path(checkpoint.name).is_dir()
+    if Path(name).is_absolute() and not here:
+        raise FileNotFoundError(f"There is no checkpoint folder {name}.")
+    reached = here or _hub_answers()
+    if not reached:  # else each file that is looked for costs half a minute of retries
+        options["local_files_only"] = True
     try:
-        loaded = loader.from_pretrained(checkpoint.name, revision=checkpoint.revision, **options)
+        loaded = loader.from_pretrained(name, revision=checkpoint.revision, **options)
     except OSError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:  # transformers hides a lost network below its own error
-            cause = cause.__cause__
-        reason = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
-        advice = "Check the network, or choose the profile mini, which needs none."
-        raise OSError(f"{checkpoint.name} can't be loaded ({reason}). {advice}") from error
+        reason = _explain(error) if reached else f"{_UNREACHED}: check the network"
+        advice = "" if here else ", or choose the profile mini, which needs no network"
+        raise OSError(f"{name} can't be loaded: {reason}{advice}.") from error
     # A model that is saved or published later must not tell where its parts lay on this machine.
-    if Path(checkpoint.name).is_absolute() and hasattr(loaded, "config"):
+    if Path(name).is_absolute() and hasattr(loaded, "config"):
         loaded.config._name_or_path = ""
     return loaded
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached at this moment, or may be asked at all."""
+    if hub_settings.is_offline_mode():
+        return False
+    try:
+        requests.head(hub_settings.ENDPOINT, timeout=5)
+    except requests.exceptions.RequestException:
+        return False
+    return True
+
+
+_UNREACHED = "the Hugging Face hub can't be reached, and the files are not on this machine yet"
+
+
+def _explain(error: OSError) -> str:
+    """What happened and what to do, from the deepest cause: transformers hides it below its own."""
+    causes: list[BaseException] = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    responses = [getattr(cause, "response", None) for cause in reversed(causes)]
+    status = next((found.status_code for found in responses if found is not None), None)
+    if status == 404:
+        return "the hub has no such model, revision or file (HTTP 404): check its name"
+    if status in (401, 403):
+        what = f"the hub has no such model or refuses it to you (HTTP {status})"
+        return f"{what}: correct or remove HF_TOKEN, or accept the terms on the model's page"
+    if status is not None:
+        return f"the hub can't serve it now (HTTP {status}): try again in some minutes"
+    full = [cause for cause in causes if getattr(cause, "errno", None) in _NOT_WRITABLE]
+    if full:
+        return f"it can't be stored ({full[-1]}): free some space or set HF_HOME"
+    first = str(causes[-1]).strip().splitlines()[0].rstrip(".")
+    return f"{type(causes[-1]).__name__}: {first}"
+
+
+_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)

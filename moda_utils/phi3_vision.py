@@ -140,12 +140,13 @@ class Phi3VisionProcessor:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, revision: str | None = None, num_crops: int | None = None
+        cls, name_or_path: str | Path, num_crops: int | None = None, **options: Any
     ) -> Self:
-        """Load from a hub id or a folder; `num_crops` overrules the checkpoint's own number."""
-        file = cached_file(name_or_path, "preprocessor_config.json", revision=revision)
-        cached_file(name_or_path, "tokenizer.json", revision=revision)  # a clear error without it
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(name_or_path, revision=revision)
+        """Load from a hub id or a folder; `num_crops` overrules the checkpoint's own number.
+        `options`: those of transformers that say where to look, such as `revision`."""
+        file = cached_file(name_or_path, "preprocessor_config.json", **options)
+        cached_file(name_or_path, "tokenizer.json", **options)  # a clear error without it
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(name_or_path, **options)
         known = ("num_crops", "tile_size", "patch_size")
         settings = {name: value for name, value in read_json(file).items() if name in known}
         if num_crops is not None:

@@ -32,7 +32,7 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_without_a_network_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(OSError, match="owner/model can't be loaded .*profile mini") as caught:
+    with pytest.raises(OSError, match="owner/model can't be loaded: .*profile mini") as caught:
         load_checkpoint(AutoTokenizer, Checkpoint("owner/model", "main"))
     assert "\n" not in str(caught.value)
 
