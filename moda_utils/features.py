@@ -174,6 +174,7 @@ def fingerprint(model: ModaForConditionalGeneration, image_processor: Any) -> st
     """
     settings = {k: v for k, v in image_processor.to_dict().items() if not k.startswith("_")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(getattr(model.config, "sees", "").encode())  # a variant may keep other features
     for name, weight in model.vision_model.state_dict().items():
         digest.update(name.encode())
         digest.update(weight.detach().half().cpu().contiguous().numpy().tobytes())

@@ -95,7 +95,7 @@ class ModaForConditionalGeneration(hf.PreTrainedModel, hf.GenerationMixin):
         words, head = decoder.get_input_embeddings().weight, decoder.get_output_embeddings().weight
         if not words.any() or decoder.config.tie_word_embeddings != (head is words):
             raise ValueError(f"{language} came with empty embeddings or a separate output layer.")
-        return cls(ModaConfig(encoder.config, decoder.config, **config), encoder, decoder)
+        return cls(cls.config_class(encoder.config, decoder.config, **config), encoder, decoder)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()

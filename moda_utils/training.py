@@ -254,14 +254,20 @@ def train_from_profile(
 
 
 def start_model(
-    profile: Profile, seed: int = 0
+    profile: Profile,
+    seed: int = 0,
+    kind: type[ModaForConditionalGeneration] = ModaForConditionalGeneration,
+    **config: object,
 ) -> tuple[ModaForConditionalGeneration, ModaProcessor]:
-    """A profile's encoder and language model, joined by a fresh projection that `seed` fixes."""
+    """A profile's encoder and language model, joined by a fresh projection that `seed` fixes.
+
+    `kind` and `config` are for variants of MODA: another class, and further fields of its config.
+    """
     torch.manual_seed(seed)
     shipped = Path(profile.vision.name).is_absolute()  # the mini encoder has seen drawings only
     trained_on = f"{profile.data_label}, encoder drawn" if shipped else profile.data_label
     parts = profile.vision, profile.language
-    model = ModaForConditionalGeneration.from_backbones(*parts, trained_on=trained_on)
+    model = kind.from_backbones(*parts, trained_on=trained_on, **config)
     return model, ModaProcessor.from_backbones(*parts)
 
 

@@ -22,7 +22,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 PACKAGE = ROOT / "moda_utils"
 
 LONGEST_MODULE = 400
-LARGEST_PACKAGE = 3450  # lines of code of moda_utils without mini/
+LARGEST_PACKAGE = 3700  # lines of code of moda_utils without mini/
 LARGEST_CHECKPOINTS = 20e6  # bytes of all mini models
 
 # Imports run one way; a module may import from its own line and from those above it.
@@ -39,6 +39,7 @@ LEAVES = {
 }
 MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "runs", "recipe"}
 STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "course", "exercises"}
+EXTRAS = {"variants", "scale"}
 
 
 def tracked(pattern: str = "") -> list[Path]:
@@ -189,6 +190,7 @@ def test_imports_run_one_way():
         **dict.fromkeys(LEAVES, LEAVES),
         **dict.fromkeys(MODELS, LEAVES | MODELS),
         **dict.fromkeys(STAGES, LEAVES | MODELS | STAGES),
+        **dict.fromkeys(EXTRAS, LEAVES | MODELS | STAGES),
     }
     for path in sorted(PACKAGE.glob("*.py")):
         if path.stem == "__init__":
