@@ -22,9 +22,9 @@
 #
 # | | |
 # |---|---|
-# | **You will** | let MODA describe photos it has never seen, read colour, type, gender and use out of each sentence by rules, score them on five criteria with intervals, and put floors and ceilings beside every score |
+# | **You will** | let MODA describe photos it has never seen, read colour, type, gender and use out of each sentence by rules, score them on five criteria with intervals, and put floors, rivals and ceilings beside every score, find out where MODA loses, and break the measurement on purpose |
 # | **You need** | the run of notebook 5; no GPU |
-# | **Time and cost** | laptop, `mini`: under a minute · CPU, `full`: about five minutes · T4 or A100, `full`: about one minute (the last two calculated) |
+# | **Time and cost** | laptop, `mini`: a minute or two · CPU, `full`: about half an hour, most of it for training the blind model · T4 or A100, `full`: about three minutes (the last two calculated) |
 
 # %% [markdown]
 # **Contents**
@@ -33,10 +33,12 @@
 # 2. Look before you count
 # 3. What does a sentence say?
 # 4. Five criteria
-# 5. Floors and ceilings
+# 5. Floors, rivals and ceilings
 # 6. The result
 # 7. Where the mistakes are
 # 8. What the scores hide
+# 9. Break it yourself
+# 10. Other yardsticks (optional)
 #
 # Run the next cell first. If it says that something is missing, `catch_up("06")` in a new cell makes it.
 
@@ -198,76 +200,147 @@ print("five criteria and their mean:", ", ".join(ours))
 print("same as moda_utils:", bool(difference < 1e-9))
 
 # %% [markdown]
-# ## 5. Floors and ceilings
+# ## 5. Floors, rivals and ceilings
 #
-# A score alone says nothing. Most items are casual; so who always says "casual" gets a fine score for style without looking. Three **floors** never look at the photo they describe:
+# A score alone says nothing. Most items are casual; so who always says "casual" gets a fine score for style without looking. Eight other ways to a description will stand beside MODA.
 #
-# * **majority**: one sentence for all photos, made of the most frequent value of each column in the training split;
-# * **shuffled**: MODA's own descriptions, each given to a photo of another group. The words are as good as before, only their photo is a wrong one;
-# * **blind** (trained on wrong photos from the start) comes with the ablations.
+# | | What it does | Sees the photo | Sees the catalogue's row |
+# |---|---|---|---|
+# | **floors** | | | |
+# | majority | one sentence for all: the most frequent value of each column | no | no |
+# | blind | a MODA that was trained on other items' photos | another one's | no |
+# | shuffled | MODA's descriptions, each given to another item | another one's | no |
+# | **rivals** | | | |
+# | nearest | repeats the text of the most similar training photo | yes | no |
+# | zero-shot | lets CLIP choose among the words that the catalogue knows | yes | no |
+# | **ceilings and teachers** | | | |
+# | template | fills the catalogue's row into a sentence | no | yes |
+# | teacher raw | Phi-3 Vision's description (notebook 2) | yes | no |
+# | teacher refined | the same, corrected by Phi-3 (notebook 3) | yes | yes |
 #
-# One rival does look, but can't write:
+# What sees the row has been told the answers. It is no rival; it shows how far up the ruler reaches.
 #
-# * **nearest**: take the training photo whose embedding is most similar, and repeat its text.
-#
-# And **ceilings** see the answers: the **template** is made from the very columns that we compare with. No model that sees only a photo can beat it; it is there to show that the ruler reaches up to 10. The **teacher** of notebooks 2 and 3 joins them once it has written its texts.
+# ### 5.1 Floors: without looking
 
 # %%
-from moda_utils.dataset import load_dataset_dir, template_description
-from moda_utils.evaluation import majority_descriptions, nearest_descriptions, shuffled
+from moda_utils.evaluation import majority_descriptions, shuffled
 
 train = splits["train"]
-dataset = load_dataset_dir(profile.dataset_dir)
-learnt = dict(zip(dataset["train"]["product_id"], dataset["train"]["description"]))
-copied = [learnt[item] for item in train.product_id]
-said = {
-    "majority": majority_descriptions(train, test),
-    "shuffled": shuffled(texts, test),
-    "nearest": nearest_descriptions(embed(train), copied, embed(test)),
-    "moda": texts,
-    "template": [template_description(row) for row in test.to_dict("records")],
-}
+said = {"moda": texts, "majority": majority_descriptions(train, test),
+        "shuffled": shuffled(texts, test)}
+print(said["majority"][0])
 
 # %% [markdown]
-# One photo, described by all of them:
+# **Blind** needs a model of its own. It gets the same sentences, the same recipe and real embeddings; only, each sentence is paired with the photo of some other item. There is nothing to see, so all that it can learn is what is likely. Whatever MODA has above it comes from looking.
+#
+# Half of the epochs will do: the learning rate of an epoch doesn't depend on how many follow, so the first half of a long run is the short run. It is trained once and loaded afterwards.
+
+# %%
+import torch
+from dataclasses import replace
+
+from moda_utils.device import best_device
+from moda_utils.features import load_examples
+from moda_utils.training import recipe, start_model
+from moda_utils.training import train as train_model
+
+def permuted(embeds):
+    order = torch.randperm(len(embeds), generator=torch.Generator().manual_seed(0))
+    return embeds[order]
+
+blind, _ = start_model(profile)
+examples = load_examples(profile, blind.to(best_device()), processor)
+wrong = {split: replace(rows, image_embeds=permuted(rows.image_embeds))
+         for split, rows in examples.items()}
+config = recipe(profile, epochs=profile.epochs // 2, snapshot_epochs=())
+learnt = train_model(blind, processor, wrong["train"], wrong["validation"], config,
+                     profile.run_dir("moda-blind"))
+
+# %%
+said["blind"], blind_ended = generate_texts(blind, processor, permuted(embed(test)))
+print("lowest validation loss in epoch", learnt.best["epoch"], "of", config.epochs)
+print(pd.Series(said["blind"]).value_counts().head(3).to_string())
+
+# %% [markdown]
+# Two things to check. The lowest validation loss should not lie in the last epoch (then it would have needed more of them). And it should say much the same about every photo: the likeliest sentence is the best one that can be said without looking. A blind model that writes many different sentences has learnt its training items by heart.
+#
+# The same three photos return in several notebooks. This is what the two models say about them.
+
+# %%
+from moda_utils.catalog import same_three
+
+three = test.index[test.product_id.isin(same_three(catalog.frame).product_id)]
+plots.before_after([catalog.root / test.image[index] for index in three],
+                   {name: [said[name][index] for index in three] for name in ("blind", "moda")},
+                   profile=profile)
+
+# %% [markdown]
+# ### 5.2 Rivals: looking without writing
+#
+# **Nearest** compares embeddings and copies. **Zero-shot** turns words into embeddings, too: CLIP was trained to put a photo and its text at the same place, so the colour whose text "a photo of ... item" lies closest to the photo should be its colour. One such choice for each attribute makes a sentence, without any training on our descriptions.
+
+# %%
+from moda_utils.dataset import load_dataset_dir
+from moda_utils.evaluation import nearest_descriptions, zero_shot_descriptions
+
+written = dict(zip(examples["train"].names, examples["train"].descriptions))
+copied = [written[item] for item in train.product_id]
+said["nearest"] = nearest_descriptions(embed(train), copied, embed(test))
+said["zero_shot"] = zero_shot_descriptions(embed(test), train, profile.vision)
+
+# %% [markdown]
+# ### 5.3 Ceilings and teachers
+#
+# The template is made from the very columns that we compare with. The teachers' texts lie in the dataset, where notebooks 2 and 3 have put them; if one of them has not been run, its row will say so.
+
+# %%
+from moda_utils.dataset import template_description
+
+said["template"] = [template_description(row) for row in test.to_dict("records")]
+stored = load_dataset_dir(profile.dataset_dir)["test"].remove_columns("image").to_pandas()
+stored = stored.set_index("product_id").reindex(test.product_id)
+missing = {}
+for source, notebook in (("raw", "02"), ("refined", "03")):
+    if stored[f"description_{source}"].notna().any():
+        said[f"teacher_{source}"] = stored[f"description_{source}"].tolist()
+    else:
+        missing[f"teacher_{source}"] = f"notebook {notebook} has not written its texts"
+print(missing or "all teachers are here")
+
+# %% [markdown]
+# One photo, the one that MODA describes worst, described by all of them:
 
 # %%
 one = grades.overall.idxmin()
 columns = ["colour", "product_type", "gender", "usage"]
 print("catalogue:", ", ".join(test.loc[one, columns]))
 for name, descriptions in said.items():
-    print(f"{name + ':':10} {descriptions[one]}")
+    print(f"{name + ':':16} {descriptions[one]}")
 
 # %% [markdown]
 # ## 6. The result
 #
-# `evaluate` scores all systems on the same photos and writes one JSON file. Every number and every figure below is read from it.
+# `evaluate` scores all systems on the same photos and writes one JSON file. Every number and every figure from here on is read from it; what is measured later is added to it.
 #
 # Each value comes with a 95% **interval**: score again and again a test set of equal size, drawn with replacement from this one, and keep the middle 95 of 100 results. What is drawn are *groups*, not photos, for two photos of one product are not two independent facts. Where the intervals of two systems are far apart, the order of the systems is no accident of these photos.
 
 # %%
-from moda_utils.evaluation import CRITERIA, evaluate, printed_words
+from moda_utils.evaluation import CRITERIA, SYSTEMS, evaluate, printed_words
 
 words = printed_words(catalog.root)  # drawn photos: what is really printed on each shirt
-systems = {name: {"descriptions": texts, "printed": words} for name, texts in said.items()}
-systems["moda"]["ended"] = ended
-systems["template"]["sees_metadata"] = True
-missing = {"blind": "needs a training run of its own"}
-by_id = dataset["test"].select_columns(["product_id", "description_raw", "description_refined"])
-teacher = by_id.to_pandas().set_index("product_id").loc[test.product_id]
-for source, notebook in (("raw", "2"), ("refined", "3")):
-    written = teacher[f"description_{source}"]
-    missing[f"teacher_{source}"] = f"notebook {notebook} has not written its texts"
-    if written.notna().any():
-        systems[f"teacher_{source}"] = {"descriptions": written.tolist(), "printed": words,
-                                        "sees_metadata": source == "refined"}
+systems = {name: {"descriptions": descriptions, "printed": words,
+                  "sees_metadata": name in ("template", "teacher_refined")}
+           for name, descriptions in said.items()}
+systems["moda"]["ended"], systems["blind"]["ended"] = ended, blind_ended
+source = "template" if "teacher_refined" in missing else "refined"
+references = stored[f"description_{source}"].tolist()  # for section 10
+
+path = profile.evaluation_path("moda")
+result = evaluate(dict.fromkeys(SYSTEMS) | systems, test, profile, missing=missing,
+                  references=references, about={"references": source}, path=path)
 
 # %%
-path = profile.evaluation_path("moda")
-result = evaluate({**dict.fromkeys(missing), **systems}, test, profile,
-                  missing=missing, path=path)
-scores = {name: system.get("criteria") for name, system in result["systems"].items()}
-print(f"{path.name}: {result['n']} photos, {result['groups']} groups")
+print(f"{path.name}: {result['n']} photos in {result['groups']} groups")
 for name, system in result["systems"].items():
     print(f"{name:16}", system.get("missing", "scored"))
 
@@ -275,16 +348,17 @@ for name, system in result["systems"].items():
 # The table: value and interval of every system on every criterion.
 
 # %%
-scores = {name: criteria for name, criteria in scores.items() if criteria}
+scores = {name: system["criteria"] for name, system in result["systems"].items()
+          if "criteria" in system}
 criteria = [name for name in CRITERIA if scores["moda"][name]["value"] is not None]
 
-def table(part=lambda score: score):
+def table(scores, part=lambda score: score):
     form = "{value:.2f} [{low:.1f},\u00a0{high:.1f}]".format  # kept on one line
     rows = {system: {name: form(**part(values[name])) for name in criteria}
             for system, values in scores.items()}
     return pd.DataFrame(rows).T.rename(columns={"factual_consistency": "factual"})
 
-table()
+table(scores)
 
 # %%
 told = [name for name, system in result["systems"].items() if system.get("sees_metadata")]
@@ -294,9 +368,10 @@ plots.bars_with_intervals(scores, profile=profile, n=result["n"], ceilings=told)
 # %% [markdown]
 # How to read this:
 #
-# * MODA **above majority**, intervals apart: it looks at the photo. Do it for each criterion; the overall grade hides a criterion that it has not learnt.
-# * **Shuffled** near or below majority: the right words about a wrong photo are worth no more than no photo. If shuffled were near MODA, the criterion could be had without looking.
-# * **Nearest** near MODA: the hard part is done by the encoder. A captioner earns its keep where it combines what it has seen apart, such as a known type in a colour it never had.
+# * MODA **above majority and blind**, intervals apart: it looks at the photo. Do it for each criterion; the overall grade hides a criterion that it has not learnt.
+# * **Blind** near majority: as expected. Two ways to know what is likely, one by counting, one by training, should come to the same. Blind far above would mean that something leaks from photo to text without being seen, such as an order of the items.
+# * **Shuffled** below majority: the right words about a wrong photo are worth even less than the likeliest words. If shuffled were near MODA, the criterion could be had without looking.
+# * **Nearest** and **zero-shot** near MODA: the hard part is done by the encoder. A captioner earns its keep where it combines what it has seen apart, such as a known type in a colour it never had, or where its teacher's texts say more than four columns do.
 #
 # In mini: on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind; that says that the method works, not that real photos are easy. On real photos it has to tell apart what it has never seen, and the scores show it.
 #
@@ -309,7 +384,7 @@ def compare(system, other, criterion):
         return "above"
     return "below" if ours["high"] < theirs["low"] else "not told apart from"
 
-for other in ("majority", "shuffled", "nearest", "template"):
+for other in [name for name in scores if name != "moda"]:
     verdicts = {}
     for criterion in criteria:
         verdicts.setdefault(compare("moda", other, criterion), []).append(criterion)
@@ -317,9 +392,8 @@ for other in ("majority", "shuffled", "nearest", "template"):
         print(f"MODA is {verdict} {other}: {', '.join(names).replace('_', ' ')}")
 
 # %% [markdown]
-# *Not told apart* is not *equal*: with more photos the intervals would shrink. And below the nearest neighbour is no disgrace on a small catalogue. Copying the text of a look-alike is hard to beat where nearly every item has one; it stops working when the catalogue gets a product that is new.
-
-# %% [markdown]
+# *Not told apart* is not *equal*: with more photos the intervals would shrink.
+#
 # One trap is left. Where not a single mistake was seen, drawing again can't draw one, and the interval has no width. That is not certainty. The *rule of three* says what is: if none of `n` independent products fails, up to about `3 / n` of all products may still fail, at 95%.
 
 # %%
@@ -330,24 +404,65 @@ if perfect:
     print(f"no mistake on {groups} products: up to {3 / groups:.1%} of all may still fail")
 
 # %% [markdown]
+# ### 6.1 Where MODA loses
+#
+# Honest reports have this paragraph. Intervals of two averages are a blunt tool here, for both systems describe the same photos. Sharper: photo by photo, which of the two has the better grade?
+
+# %%
+from moda_utils.storage import write_json
+
+def note(**figures):
+    """Add figures to the result and to its file."""
+    result.update(figures)
+    write_json(path, result)
+
+rivals = [name for name in ("nearest", "zero_shot", "template") if name in said]
+theirs = {name: grade(said[name], test).overall for name in rivals}
+note(paired={name: {"moda_better": int((grades.overall > other).sum()),
+                    "equal": int((grades.overall == other).sum()),
+                    "moda_worse": int((grades.overall < other).sum())}
+             for name, other in theirs.items()})
+pd.DataFrame(result["paired"]).T
+
+# %%
+for name, other in theirs.items():
+    lost = [index for index in test.index if grades.overall[index] < other[index]]
+    below = [c for c in criteria if scores["moda"][c]["value"] < scores[name][c]["value"]]
+    print(f"\n{name} has more points on: {', '.join(below) or 'no criterion'}")
+    for index in lost[:3]:
+        print(f"  {grades.reason[index]}\n    moda: {texts[index]}\n"
+              f"    {name}: {said[name][index]}")
+
+# %% [markdown]
+# Why can a trained model lose to a copy, to four separate guesses, or to a form letter?
+#
+# * **Nearest** can't say anything that no person has checked: it copies one whole, true row. On a small catalogue, where nearly every item has a look-alike, that is hard to beat. It stops working when a product is new.
+# * **Zero-shot** decides each attribute on its own. MODA writes one word after another and has learnt which ones go together. Mostly that helps. It harms where an item is unusual: a likely sentence about a likely item is then stronger than what the photo shows.
+# * **MODA** takes more steps, and each one can fail: the projection squeezes the photo into one vector, and one wrongly chosen word piece spoils a word. And it learns its teacher's mistakes, where captions were its lessons.
+# * The **template** sees the answers. What MODA lacks to it is all that is left to gain.
+#
+# What speaks for MODA, then? It needs no catalogue at hand when it describes, it says in free sentences whatever its captions taught it, and it does so for items that look like no other.
+
+# %% [markdown]
 # ## 7. Where the mistakes are
 #
 # ### 7.1 What is taken for what
 #
-# Rows are true colours, columns the stated ones. Off the diagonal stands what was confused; *none* means that no colour was named.
+# Rows are true values, columns the stated ones. Off the diagonal stands what was confused; *none* means that no colour was named.
 
 # %%
-from moda_utils.evaluation import confusions
+from moda_utils.evaluation import ATTRIBUTES, confusions
 
-plots.confusion(confusions(texts, test, "colour"), profile=profile, title="Colour")
+note(confusions={name: confusions(texts, test, name) for name in ATTRIBUTES})
+plots.confusion(result["confusions"]["colour"], profile=profile, title="Colour")
 
 # %%
-plots.confusion(confusions(texts, test, "category"), profile=profile, title="Product type")
+plots.confusion(result["confusions"]["category"], profile=profile, title="Product type")
 
 # %% [markdown]
 # Mistakes between neighbours (navy and blue, shirts and tops) are mistakes that people make, too. Mistakes across the whole table are of another kind: there the model has guessed.
 #
-# ### 7.2 The worst descriptions
+# ### 7.2 The gallery: worst, typical, best
 #
 # The lowest grades of the test split, with the reason for every lost point.
 
@@ -375,25 +490,25 @@ from moda_utils.evaluation import score
 from moda_utils.runs import load_weights
 
 early = deepcopy(model)  # the best weights stay as they are
-texts_by_epoch, by_epoch = {}, {}
+texts_by_epoch = {}
 for file in sorted(run.glob("epoch-*.safetensors")):
     load_weights(early, file)
-    epoch = int(file.stem.split("-")[1])
-    texts_by_epoch[epoch], _ = generate_texts(early, processor, embed(test))
-    values = score(texts_by_epoch[epoch], test)["criteria"]
-    by_epoch[epoch] = {name: values[name]["value"] for name in criteria}
-
-print(pd.DataFrame(by_epoch).T.rename_axis("epoch").round(1).to_string())
+    texts_by_epoch[file.stem.split("-")[1]], _ = generate_texts(early, processor, embed(test))
+note(epochs={str(int(epoch)): score(texts, test)["criteria"]
+             for epoch, texts in texts_by_epoch.items()})
+table(result["epochs"]).rename_axis("epoch")
 
 # %%
 figure, axes = plots.figure(height=3.0)
-axis, epochs = axes[0, 0], list(by_epoch)
+axis, epochs = axes[0, 0], list(result["epochs"])
 for name in criteria:
-    heights = [by_epoch[epoch][name] for epoch in epochs]
-    axis.plot(epochs, heights, marker="o", label=name.replace("_", " "))
-axis.set(xlabel="epoch", ylabel="score on the test split", ylim=(0, 10.4), xticks=epochs)
+    points = [result["epochs"][epoch][name] for epoch in epochs]
+    axis.plot([int(epoch) for epoch in epochs], [point["value"] for point in points],
+              marker="o", label=name.replace("_", " "))
+axis.set(xlabel="epoch", ylabel="score on the test split", ylim=(0, 10.4),
+         xticks=[int(epoch) for epoch in epochs])
 axis.legend(loc="lower right", ncols=2)
-plots.stamp(figure, profile, len(test))
+plots.stamp(figure, profile, result["n"])
 figure
 
 # %% [markdown]
@@ -403,7 +518,7 @@ figure
 first = min(texts_by_epoch)
 graded = grade(texts_by_epoch[first], test)
 lowest = graded.overall[~test.duplicated("group")].sort_values(kind="stable").index[:4]
-show(lowest, f"After epoch {first}", texts_by_epoch[first], graded)
+show(lowest, f"After epoch {int(first)}", texts_by_epoch[first], graded)
 
 # %% [markdown]
 # ## 8. What the scores hide
@@ -415,24 +530,39 @@ show(lowest, f"After epoch {first}", texts_by_epoch[first], graded)
 # %%
 print("classes with fewer than five test photos:",
       {column: len(classes) for column, classes in result["small_classes"].items()})
-table(lambda score: score["macro"])
+table(scores, lambda score: score["macro"])
 
 # %% [markdown]
-# Look at style first: majority loses most of its score here, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes. Where an interval is wide, a class of fewer than five photos is the reason: it can hardly be judged. Where it has no width at all, there was no mistake to draw, and the rule of three of section 5 applies.
+# Look at style first: majority loses most of its score here, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes. Where an interval is wide, a class of fewer than five photos is the reason: it can hardly be judged. Where it has no width at all, there was no mistake to draw, and the rule of three of section 6 applies.
 #
-# ### 8.2 Gender
+# ### 8.2 Gender, or category in disguise?
 #
-# In this catalogue clothes are for children and shoes for adults (notebook 1 found it). So part of the gender score is had for the asking: see a shoe, and *boy* and *girl* are out. How much is left when that shortcut is taken into account?
+# Which items are there for whom? Count before you praise a gender score.
 
 # %%
-for column in ("category", "product_type"):
-    likeliest = train.groupby(column).gender.agg(lambda genders: genders.mode()[0])
-    right = test[column].map(likeliest) == test.gender
-    print(f"gender guessed from the {column:12} alone: {10 * right.mean():.2f}")
-print(f"gender as MODA says it: {(grades.gender == 10).mean() * 10:.2f}")
+print(pd.crosstab(catalog.frame.category, catalog.frame.gender).to_string())
+
 
 # %% [markdown]
-# Only what MODA has above the second line comes from looking at more than the type of the item. (Below it, the model hasn't even found the shortcut: it can't tell the types apart well enough.) And even what is above is a statement about this catalogue: whether the model could tell a man's T-shirt from a boy's, nobody knows, for it has never seen one.
+# A zero is a combination that the catalogue doesn't have. Where clothes are for children only and shoes for adults only (so it is in the set of this course), gender and category are **confounded**: see a shoe, and *boy* and *girl* are out, without a glance at whom it was made for. How much is left when that shortcut is taken into account?
+
+# %%
+def guessed_from(column):
+    likeliest = train.groupby(column).gender.agg(lambda genders: genders.mode()[0])
+    return round(10 * float((test[column].map(likeliest) == test.gender).mean()), 4)
+
+note(gender_guessed_from={column: guessed_from(column) for column in ("category", "product_type")})
+for column, value in result["gender_guessed_from"].items():
+    print(f"gender guessed from the {column:12} alone: {value:.2f}")
+print(f"gender as MODA says it: {scores['moda']['gender']['value']:.2f}")
+
+# %%
+plots.confusion(result["confusions"]["gender"], profile=profile, title="Gender")
+
+# %% [markdown]
+# Only what MODA has above the line for the product type comes from looking at more than the type of the item. (Below it, the model hasn't even found the shortcut: it can't tell the types apart well enough.) In the table, see whether a boy's item is ever called a man's. If not, that is not because it knows boys from men, but because it knows shirts from shoes: of a man's T-shirt it has never seen one, and what it would say of it, nobody can tell from these photos.
+#
+# So the gender score is a statement about this catalogue. Who wants to use the model for a shop where men wear shirts has to test it there first.
 #
 # ### 8.3 The texts themselves
 #
@@ -455,13 +585,135 @@ pd.DataFrame(rows).set_index("system")
 # Few different sentences are no fault in themselves: template descriptions leave little to vary. A low share *and* a low score would be: then the model says the same about everything.
 
 # %% [markdown]
+# ## 9. Break it yourself
+#
+# A measurement that can't fail is no measurement. Two ways to break this one, each with a prediction to make first.
+#
+# ### 9.1 The wrong photos
+#
+# Give MODA each photo's embedding under another item's number. *Predict: to what does each score fall, and why not to zero?*
+
+# %%
+turned, _ = generate_texts(model, processor, permuted(embed(test)))
+fallen = score(turned, test)["criteria"]
+note(wrong_photos={name: {"value": fallen[name]["value"], "two_alike": round(
+    10 * float((test[column].value_counts(normalize=True) ** 2).sum()), 4)}
+    for name, (_, column) in ATTRIBUTES.items()})
+pd.DataFrame(result["wrong_photos"]).T.round(2)
+
+# %% [markdown]
+# The second column is a probability, times ten: that two items drawn at random have the same value, which is the sum of the squared shares of all values. A description of a random other item is right just as often. That is why style stays high: most items are casual, so most wrong photos have the right style.
+#
+# ### 9.2 A split that leaks
+#
+# The splits of notebook 1 keep copies of a photo, and items of one title, together. Suppose nobody had looked, and each item had been put into a split by itself. *Predict: does the score of nearest rise or fall, and on which items?* Twenty splits of each kind, for a single one would be a matter of luck:
+
+# %%
+import numpy as np
+
+from moda_utils.catalog import assign_splits
+
+items = catalog.frame
+everything, text_of = embed(items).numpy(), np.array([template_description(row)
+                                                     for row in items.to_dict("records")])
+
+def nearest_grades(split):
+    known, asked = (np.flatnonzero(split == name) for name in ("train", "test"))
+    copies = nearest_descriptions(everything[known], text_of[known], everything[asked])
+    twin = np.isin(items.group.iloc[asked], items.group.iloc[known])
+    return pd.DataFrame({"grade": grade(copies, items.iloc[asked]).overall, "twin": twin})
+
+alone = items.assign(group=range(len(items)))
+kinds = {"grouped": items, "ungrouped": alone}
+tries = {kind: [nearest_grades(assign_splits(rows, seed=seed).split) for seed in range(20)]
+         for kind, rows in kinds.items()}
+
+# %%
+leak = {kind: {"value": np.mean([rows.grade.mean() for rows in parts]),
+               "spread": np.std([rows.grade.mean() for rows in parts])}
+        for kind, parts in tries.items()}
+pooled = pd.concat(tries["ungrouped"])
+leak["ungrouped"] |= {"twin_share": pooled.twin.mean(),
+                      "with_twin": pooled.grade[pooled.twin].mean(),
+                      "without_twin": pooled.grade[~pooled.twin].mean()}
+note(leaking_split={kind: {name: round(float(value), 4) for name, value in figures.items()}
+                    for kind, figures in leak.items()})
+pd.DataFrame(result["leaking_split"]).T.round(2)
+
+# %% [markdown]
+# Each test item with a *twin* in train (a copy of its photo, or its title) is answered by looking the answer up. Those items score higher, and they lift the mean: the score rises though nothing has become better. Without twins the two splits should agree, so the rise is exactly as large as the share of twins and their advantage make it. Where nearest is nearly perfect anyway, that is little; on hard photos it is much. Which of the two scores would a new product get?
+
+# %% [markdown]
+# ## 10. Other yardsticks (optional)
+#
+# Three that are often seen in papers, and what each of them would have told us here.
+#
+# ### 10.1 Overlap of words: BLEU, ROUGE-L, CIDEr-D
+#
+# They compare a description with a reference text: shared runs of words (BLEU, 0 to 100), the longest common sequence of words (ROUGE-L, 0 to 1), shared runs weighted by how rare they are (CIDEr-D, 0 to 10). The references here are the refined descriptions, or the templates as long as notebook 3 has not been run.
+
+# %%
+print("references:", result["references"])
+form = "{value:.2f} [{low:.2f},\u00a0{high:.2f}]".format
+overlap = {name: {metric: form(**result["systems"][name][metric])
+                  for metric in ("bleu", "rouge_l", "cider")} for name in scores}
+pd.DataFrame(overlap).T
+
+# %% [markdown]
+# The system that *is* the reference gets the most by definition. Now see what the words alone are worth: two descriptions of one item, and which of them these metrics like better.
+
+# %% tags=["nbval-check-output"]
+import moda_utils.overlap as overlap_of
+
+wanted = ["White casual shoes for men, ideal for everyday use", "Red dress for girls"]
+for text in ("White casual shoes for women, ideal for everyday use", "Men's sneakers in white"):
+    both = [text, wanted[1]], wanted
+    print(f"{text:54} ROUGE-L {overlap_of.rouge_l(*both)[0]:.2f}",
+          f"CIDEr-D {overlap_of.cider_d(*both)[0]:.1f}")
+
+# %% [markdown]
+# The first is wrong, the second right, and overlap prefers the first by far. That is why these three stand in an optional section: they make a captioner comparable with others *on the same references*, and nothing more. (Values from another data set can't be compared at all: CIDEr-D even weighs words by the references it is given.)
+#
+# ### 10.2 CLIPScore
+#
+# It asks no reference: how similar are the embeddings of photo and text, by CLIP? The judge must not be the encoder that feeds the model. A description made from an embedding agrees with that embedding; that would be marking one's own work. So this needs a second CLIP, which the course doesn't load by itself. Choose one in the form to download it.
+
+# %% cellView="form"
+# @title CLIPScore by a second encoder { display-mode: "form" }
+SECOND_ENCODER = ""  # @param ["", "openai/clip-vit-base-patch32", "openai/clip-vit-base-patch16"] {allow-input: true}
+from moda_utils.device import load_checkpoint
+from moda_utils.features import embed_texts, fingerprint
+from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
+from moda_utils.profiles import Checkpoint
+
+def clip_scores(encoder, systems):
+    """Mean of 2.5 x cosine, negative ones cut, for each system; photos by the same encoder."""
+    judge = ModaForConditionalGeneration.from_backbones(encoder, profile.language)
+    eyes = ModaProcessor.from_backbones(encoder, profile.language).image_processor
+    if fingerprint(judge, eyes) == fingerprint(model, processor.image_processor):
+        raise ValueError(f"{encoder.name} is the encoder that feeds MODA: choose another one.")
+    paths = [catalog.root / name for name in test.image]
+    photos = embed_photos(judge.to(best_device()), eyes, paths, test.image_sha256,
+                          profile.features_dir)
+    cosine = torch.nn.functional.cosine_similarity
+    return {name: 2.5 * cosine(photos, embed_texts(encoder, texts)).clamp(min=0).mean().item()
+            for name, texts in systems.items()}
+
+if SECOND_ENCODER:
+    note(clip_score=clip_scores(Checkpoint(SECOND_ENCODER), said))
+    print(pd.Series(result["clip_score"]).round(3).to_string())
+else:
+    print("no second encoder chosen: CLIPScore is not measured")
+
+# %% [markdown]
 # ## What we learned
 #
 # * **Loss is not quality.** Ask what a user would ask: is the colour right?
 # * **A rule that can be checked** beats a judge that can't, as long as its own error is known.
-# * **No score without a floor.** Majority, shuffled and nearest say what looking was worth.
+# * **No score without a floor.** Majority and blind say what looking was worth, nearest and zero-shot what writing was worth.
 # * **No score without an interval**, and what is drawn for it are products, not photos.
 # * **Read the worst ones.** Each has a reason, and some of the reasons are the catalogue's.
+# * **Say where you lose**, and try to break your own measurement before others do.
 
 # %% [markdown]
 # ## Exercises
