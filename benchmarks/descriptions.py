@@ -3,12 +3,12 @@
     python benchmarks/descriptions.py fresh     train on the drawn catalogue, describe fresh items
     python benchmarks/descriptions.py real      train and test on the real sample, five splits
 
-Both train with template descriptions by the recipe of notebook 05. Results are printed and written
-to benchmarks/results/. Photos of the sample stay where they are; nothing of them is stored.
+Both train with template descriptions by the recipe of notebook 05, and put the systems of notebook
+06 beside MODA. Results are printed and written to benchmarks/results/. Photos of the sample stay
+where they are; nothing of them is stored.
 """
 
 import argparse
-import json
 import math
 import os
 import statistics
@@ -22,105 +22,171 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from moda_utils.catalog import assign_splits, build_catalog, read_catalog
+from moda_utils.catalog import Catalog, assign_splits, build_catalog, from_table, read_catalog
 from moda_utils.dataset import template_description
-from moda_utils.evaluation import CRITERIA, majority_descriptions, score
+from moda_utils.evaluation import (
+    CRITERIA,
+    SYSTEMS,
+    evaluate,
+    majority_descriptions,
+    nearest_descriptions,
+    shuffled,
+    zero_shot_descriptions,
+)
 from moda_utils.features import Examples, embed_photos
 from moda_utils.mini.catalogue import fresh_items
 from moda_utils.mini.photos import as_stored
 from moda_utils.profiles import ROOT, Profile, get_profile
-from moda_utils.serving import generate_texts, load_model
+from moda_utils.runs import History
+from moda_utils.serving import generate_texts
 from moda_utils.storage import write_json
-from moda_utils.training import recipe, start_model, train, train_from_profile
+from moda_utils.training import recipe, start_model, train
 
 SAMPLE = ROOT.parent / "shared" / "fashion_sample"
 FRESH_SEED = 7  # no training and no catalogue uses it
 STUDENT_T = {5: 2.776}  # 97.5 % quantile for n - 1 degrees of freedom
 
 
-def measure_fresh(profile: Profile, n: int) -> dict[str, Any]:
-    """Train on the drawn catalogue, then score descriptions of `n` items drawn for this purpose."""
-    catalog = build_catalog(profile)
-    begin = time.perf_counter()
-    history = train_from_profile(profile)
-    seconds = time.perf_counter() - begin
-    model, processor = load_model(profile.run_dir("moda") / "best")
-    items, embeds = [], []
-    for item, photo in fresh_items(n, FRESH_SEED):
-        items.append(item)
-        pixels = processor(images=as_stored(photo))["pixel_values"]
-        with torch.inference_mode():
-            embeds.append(model.encode_images(pixels))
-    frame = pd.DataFrame(
-        {
-            "product_id": [f"fresh-{row}" for row in range(n)],
-            "colour": [item.colour for item in items],
-            "usage": [item.usage for item in items],
-            "product_type": [item.product_type for item in items],
-            "gender": [item.gender for item in items],
+class Shop:
+    """A catalogue that MODA is trained on, its photos embedded, and a blind MODA beside it."""
+
+    def __init__(self, profile: Profile, catalog: Catalog, run: str, seed: int = 0):
+        self.profile, self.seed = profile, seed
+        frame = catalog.frame
+        self.train = frame[frame["split"] == "train"]
+        self.model, self.processor = start_model(profile, seed)
+        splits = ("train", "validation")
+        examples = {name: self._examples(catalog, frame[frame["split"] == name]) for name in splits}
+        self.examples = examples["train"]
+        self.history = self._train(self.model, examples, run)
+        self.blind, _ = start_model(profile, seed)
+        wrong = {
+            name: replace(rows, image_embeds=permuted(rows.image_embeds))
+            for name, rows in examples.items()
         }
-    )
-    texts, ended = generate_texts(model, processor, torch.cat(embeds))
-    known = catalog.frame[catalog.frame["split"] == "train"]
-    return {
-        "data": "fresh drawn items",
-        "n": n,
-        "trained_on": f"{len(known)} drawn items, template descriptions",
-        "training_seconds": round(seconds, 1),
-        "validation_loss": round(history.best["loss"], 4),
-        "systems": {
-            "moda": score(texts, frame, ended=ended),
-            "majority": score(majority_descriptions(known, frame), frame),
+        self._train(self.blind, wrong, f"{run}-blind", profile.epochs // 2)
+
+    def embed(self, catalog: Catalog, rows: pd.DataFrame) -> Tensor:
+        """Embeddings (N, D) of a catalogue's rows by the frozen encoder."""
+        photos = [catalog.root / name for name in rows["image"]]
+        images, folder = self.processor.image_processor, self.profile.features_dir
+        return embed_photos(self.model, images, photos, rows["image_sha256"], folder)
+
+    def describe(self, embeds: Tensor, frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+        """What every system that needs no teacher says about the embedded photos of `frame`."""
+        texts, ended = generate_texts(self.model, self.processor, embeds)
+        guessed, guessed_ended = generate_texts(self.blind, self.processor, permuted(embeds))
+        known, learnt = self.examples.image_embeds, self.examples.descriptions
+        said = {
+            "majority": majority_descriptions(self.train, frame),
+            "blind": guessed,
+            "shuffled": shuffled(texts, frame),
+            "nearest": nearest_descriptions(known, learnt, embeds),
+            "zero_shot": zero_shot_descriptions(embeds, self.train, self.profile.vision),
+            "template": _templates(frame),
+            "moda": texts,
+        }
+        systems = {name: {"descriptions": descriptions} for name, descriptions in said.items()}
+        systems["moda"]["ended"], systems["blind"]["ended"] = ended, guessed_ended
+        systems["template"]["sees_metadata"] = True
+        return systems
+
+    def _examples(self, catalog: Catalog, rows: pd.DataFrame) -> Examples:
+        return Examples(self.embed(catalog, rows), _templates(rows), list(rows["product_id"]))
+
+    def _train(
+        self, model: Any, examples: dict[str, Examples], run: str, epochs: int | None = None
+    ) -> History:
+        changes = {"epochs": epochs} if epochs else {}
+        config = recipe(self.profile, seed=self.seed, snapshot_epochs=(), **changes)
+        parts = examples["train"], examples["validation"]
+        return train(model, self.processor, *parts, config, self.profile.run_dir(run))
+
+
+def permuted(embeds: Tensor) -> Tensor:
+    """The embeddings (N, D) in another order, the same for the same N."""
+    return embeds[torch.randperm(len(embeds), generator=torch.Generator().manual_seed(0))]
+
+
+def _templates(rows: pd.DataFrame) -> list[str]:
+    return [template_description(row) for row in rows.to_dict("records")]
+
+
+def draw_fresh(folder: Path, n: int) -> tuple[Catalog, dict[str, str]]:
+    """A catalogue of `n` items drawn for this purpose, and {product_id: printed word}."""
+    folder.mkdir(parents=True)
+    rows, printed = [], {}
+    for number, (item, photo) in enumerate(fresh_items(n, FRESH_SEED)):
+        name = f"fresh-{number:05d}"
+        as_stored(photo).save(folder / f"{name}.png")
+        fields = ("gender", "category", "sub_category", "product_type", "colour", "usage")
+        row = {"product_id": name, "image": f"{name}.png"}
+        rows.append(row | {field: getattr(item, field) for field in fields})
+        if item.printed_word:
+            printed[name] = item.printed_word
+    return from_table(pd.DataFrame(rows), folder), printed
+
+
+def measure_fresh(profile: Profile, n: int) -> dict[str, Any]:
+    """Train on the drawn catalogue, then score descriptions of fresh items."""
+    begin = time.perf_counter()
+    shop = Shop(profile, build_catalog(profile), "moda")
+    seconds = time.perf_counter() - begin
+    fresh, printed = draw_fresh(profile.home / "fresh", n)
+    systems = shop.describe(shop.embed(fresh, fresh.frame), fresh.frame)
+    for system in systems.values():
+        system["printed"] = printed
+    missing = dict.fromkeys(("teacher_raw", "teacher_refined"), "not measured on fresh items")
+    result = evaluate(
+        dict.fromkeys(SYSTEMS) | systems,
+        fresh.frame,
+        profile,
+        missing=missing,
+        references=_templates(fresh.frame),
+        about={
+            "data": "fresh drawn items",
+            "references": "template",
+            "trained_on": f"{len(shop.train)} drawn items, template descriptions",
+            "training_seconds": round(seconds, 1),
+            "validation_loss": round(shop.history.best["loss"], 4),
         },
-    }
+    )
+    return result
 
 
 def measure_real(profile: Profile, seeds: Sequence[int]) -> dict[str, Any]:
     """Train on 80 % of the real sample and score the test split, once per seed of the split."""
     catalog = read_catalog(SAMPLE)
-    photos = [catalog.root / name for name in catalog.frame["image"]]
-    scores: dict[str, list[dict[str, Any]]] = {"moda": [], "majority": []}
+    results = []
     for seed in seeds:
-        frame = assign_splits(catalog.frame, seed=seed)
-        model, processor = start_model(profile, seed)
-        embeds = embed_photos(
-            model, processor.image_processor, photos, frame["image_sha256"], profile.features_dir
-        )
-
-        def examples(split: str, frame: pd.DataFrame = frame, embeds: Any = embeds) -> Examples:
-            rows = (frame["split"] == split).to_numpy().nonzero()[0]
-            texts = [template_description(row) for row in frame.iloc[rows].to_dict("records")]
-            return Examples(
-                embeds[torch.as_tensor(rows)], texts, list(frame["product_id"].iloc[rows])
-            )
-
-        run = profile.run_dir(f"real-{seed}")
-        config = recipe(profile, seed=seed, snapshot_epochs=())
-        train(model, processor, examples("train"), examples("validation"), config, run)
-        test = frame[frame["split"] == "test"]
-        texts, ended = generate_texts(model, processor, examples("test").image_embeds)
-        known = frame[frame["split"] == "train"]
-        scores["moda"].append(score(texts, test, ended=ended))
-        scores["majority"].append(score(majority_descriptions(known, test), test))
+        split = replace(catalog, frame=assign_splits(catalog.frame, seed=seed))
+        shop = Shop(profile, split, f"real-{seed}", seed)
+        test = split.frame[split.frame["split"] == "test"]
+        results.append(evaluate(shop.describe(shop.embed(split, test), test), test, profile))
+    systems = {
+        name: {
+            "criteria": {
+                criterion: over_seeds(
+                    [r["systems"][name]["criteria"][criterion]["value"] for r in results]
+                )
+                for criterion in CRITERIA
+            },
+            "sees_metadata": results[0]["systems"][name]["sees_metadata"],
+        }
+        for name in results[0]["systems"]
+    }
     return {
         "data": "real sample",
         "items": len(catalog.frame),
         "left_out": len(catalog.skipped),
         "seeds": list(seeds),
-        "test_items": [result["n"] for result in scores["moda"]],
+        "test_items": [result["n"] for result in results],
         "interval": "95 %, Student's t over the seeds of the split",
-        "eos_rate": [result["eos_rate"]["value"] for result in scores["moda"]],
-        "systems": {
-            name: {
-                "criteria": {
-                    criterion: over_seeds([r["criteria"][criterion]["value"] for r in results])
-                    for criterion in CRITERIA
-                }
-            }
-            for name, results in scores.items()
-        },
+        "eos_rate": [result["systems"]["moda"]["eos_rate"]["value"] for result in results],
+        "systems": systems,
     }
 
 
@@ -153,7 +219,8 @@ def main() -> None:
     path = ROOT / "benchmarks" / "results" / f"mini-cpu-descriptions-{options.what}.json"
     write_json(path, {"profile": "mini", "torch": torch.__version__.split("+")[0]} | result)
     for name, system in result["systems"].items():
-        print(name, json.dumps({c: s["value"] for c, s in system["criteria"].items()}))
+        values = {c: s["value"] for c, s in system.get("criteria", {}).items()}
+        print(f"{name:16}", values or system["missing"])
     print(f"-> {path.relative_to(ROOT)}")
 
 

@@ -205,29 +205,33 @@ def bars_with_intervals(
     *,
     profile: Profile,
     n: int,
+    floors: Iterable[str] = (),
     ceilings: Iterable[str] = (),
 ) -> CourseFigure:
     """One panel per criterion, one horizontal bar per system, with its interval.
 
     Args:
         scores: {system: {criterion: {"value", "low", "high"}}}; a system may lack a criterion.
+        floors: systems that don't look at the photo they describe: grey.
         ceilings: systems that see the metadata: hatched, since they are bounds and not rivals.
     """
-    systems, ceilings = list(scores), set(ceilings)
+    systems, floors, ceilings = list(scores), set(floors), set(ceilings)
+    colours = dict.fromkeys(floors, GREY) | dict.fromkeys(ceilings, GREEN)
+    colours |= {"moda": VERMILION}
     criteria = list(dict.fromkeys(name for values in scores.values() for name in values))
     height = 0.8 + math.ceil(len(criteria) / 2) * (0.55 + 0.27 * len(systems))
     made, axes = _panels(len(criteria), height=height, sharey=True, sharex=True)
     for axis, criterion in zip(axes, criteria, strict=True):
         for place, system in enumerate(systems):
             if scores[system].get(criterion, {}).get("value") is not None:
-                colour = VERMILION if system == "moda" else GREEN if system in ceilings else SKY
                 hatch = "////" if system in ceilings else ""
-                _bar(axis, place, scores[system][criterion], colour, hatch)
+                _bar(axis, place, scores[system][criterion], colours.get(system, SKY), hatch)
         axis.set(title=criterion.replace("_", " "), xticks=range(0, 11, 2), xlim=(0, 11.7))
         axis.set(yticks=range(len(systems)), ylim=(len(systems) - 0.4, -0.6))
         axis.set_yticklabels([system.replace("_", " ") for system in systems])
         axis.grid(axis="y", visible=False)
-    stamp(made, profile, n, "hatched: sees the metadata" if ceilings & set(systems) else "")
+    notes = {"grey: never looks": floors, "hatched: sees the metadata": ceilings}
+    stamp(made, profile, n, "  ·  ".join(note for note, of in notes.items() if of & set(systems)))
     return made
 
 

@@ -156,6 +156,14 @@ def test_bars_show_interval_and_hatch_ceilings_and_allow_gaps(profile):
     assert len(style.patches) == 1
     assert list(colour.lines[0].get_xdata()) == [4.0, 6.5]
     assert texts(figure)[-1].endswith("hatched: sees the metadata")
+    grey, hatched = (
+        plots.bars_with_intervals(
+            scores, profile=profile, n=7, floors=["majority"], ceilings=["template"]
+        )
+        .axes[0]
+        .patches
+    )
+    assert grey.get_facecolor() != hatched.get_facecolor()
 
 
 def test_confusion_counts_every_item_once(profile):

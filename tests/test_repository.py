@@ -311,7 +311,7 @@ def test_results_are_rendered_as_stored(tmp_path, monkeypatch):
             "systems": {
                 "moda": moda,
                 "template": {**system, "sees_metadata": True},
-                "teacher": {"missing": "no captions"},
+                "teacher_raw": {"missing": "no captions"},
             },
         },
     }
@@ -325,7 +325,7 @@ def test_results_are_rendered_as_stored(tmp_path, monkeypatch):
     assert "| moda | 9.9 [9.0, 10.0] |" in text
     assert "| 100% |" in text
     assert "template (sees the catalogue row)" in text
-    assert "teacher" not in text
+    assert "| teacher raw | not here: no captions | | | | | | |" in text
     assert "FashionCLIP and OPT-125M, real photos**: not yet run" in text
     assert "not yet measured" not in text
     monkeypatch.setattr(results, "RESULTS", tmp_path / "empty")

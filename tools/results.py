@@ -127,9 +127,11 @@ def _scores_table(name: str) -> str:
     columns = [criterion.replace("_", " ") for criterion in CRITERIA]
     rows = [f"| | {' | '.join(columns)} | ends by itself |", "|---|" + "---|" * (len(columns) + 1)]
     for system, scores in figures["systems"].items():
+        name = system.replace("_", " ")
         if "missing" in scores:
+            rows.append(f"| {name} | not here: {scores['missing']}{' |' * (len(columns) + 1)}")
             continue
-        label = f"{system} (sees the catalogue row)" if scores.get("sees_metadata") else system
+        label = f"{name} (sees the catalogue row)" if scores.get("sees_metadata") else name
         cells = [_cell(scores["criteria"][criterion]) for criterion in CRITERIA]
         rows.append(f"| {label} | {' | '.join(cells)} | {_ended(scores.get('eos_rate'))} |")
     return title + "\n\n" + "\n".join(rows) + "\n"

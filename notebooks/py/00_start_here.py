@@ -33,7 +33,8 @@
 # 2. What you just did
 # 3. What vision-language models are
 # 4. What fits where
-# 5. The course
+# 5. What you may do with it
+# 6. The course
 #
 # Run the next cell first. It prints what it found: which models and photos are used here (the *profile*), the device, and where results will lie.
 
@@ -123,17 +124,19 @@ print(see(training.head(1)).shape)
 # %% [markdown]
 # ### 1.4 Before training
 #
-# Three photos that the model will never be trained on. What does it say about them now?
+# Three photos that the model will never be trained on. You will meet them again in later notebooks. What does it say about them now?
 
 # %%
-three = unseen.drop_duplicates("product_type").head(3)
+from moda_utils.catalog import same_three
+
+three = same_three(items)
 
 def say(rows):
     ids = model.generate(image_embeds=see(rows).to(model.device))
     return [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
 
 before = say(three)
-plots.photo_grid(photos(three), before, profile=profile, columns=3)
+plots.before_after(photos(three), {"before": before}, profile=profile)
 
 # %% [markdown]
 # The language model can write, more or less, but it can't see: the untrained projection hands it noise. Whatever stands there has nothing to do with the photos.
@@ -166,8 +169,7 @@ plots.loss_curves(history, profile=profile, n=len(training))
 # %%
 model.eval()
 after = say(three)
-captions = [f"before: {old[:60]}\n\nafter: {new}" for old, new in zip(before, after)]
-plots.photo_grid(photos(three), captions, profile=profile, columns=3)
+plots.before_after(photos(three), {"before": before, "after": after}, profile=profile)
 
 # %% [markdown]
 # Three photos prove nothing. Let it describe all unseen ones and count: in how many is the colour right, the product type, the gender, the use?
@@ -211,55 +213,122 @@ print(f"{trained:,} of {every:,} parameters were trained")
 #
 # A **vision-language model** (VLM) takes in pictures and text and puts out text. Many of the well-known ones are built like yours: a vision encoder and a language model that exist already, and a *connector* that is trained to join them.
 #
-# | Model | Vision encoder | Connector | Language model | Parameters |
-# |---|---|---|---|---|
-# | LLaVA | CLIP | linear layer (later two layers) | Vicuna | 7 or 13 billion |
-# | PaLI | large Vision Transformer | linear layer | mT5 | 3, 15 or 17 billion |
-# | PaliGemma | SigLIP | linear layer | Gemma | 3 billion |
-# | MiniGPT-4 | ViT with a Q-Former | linear layer | Vicuna | 7 or 13 billion |
-# | **MODA** | FashionCLIP | two layers with GELU | OPT-125M | 0.28 billion |
+# | Model | Vision encoder | Connector | Language model |
+# |---|---|---|---|
+# | LLaVA 7B, 13B | CLIP ViT-L/14 | two layers with GELU (in the first version one linear layer) | Vicuna |
+# | MiniGPT-4 7B, 13B | EVA ViT-g with a Q-Former, which boils the photo down to 32 vectors | linear layer | Vicuna |
+# | PaLI 3B, 15B, 17B | ViT-G or ViT-e | linear layer | mT5 |
+# | PaliGemma 3B | SigLIP So400m | linear layer | Gemma 2B |
+# | **MODA** | FashionCLIP ViT-B/32 | two layers with GELU | OPT-125M |
 #
 # The large ones answer questions, read documents and follow instructions. MODA does one thing: it describes fashion items. That is why it may be small, and why you can train all of it yourself and understand every step.
 #
 # Where do its sentences come from? In section 1 from the catalogue's columns. Later from a large VLM, Phi-3 Vision, which describes each photo in its own words, after which a language model, Phi-3 Instruct, removes what a small model can't learn. A small model that learns from a large one's answers is called *distilled*.
-#
+
+# %% [markdown]
 # ## 4. What fits where
 #
-# A parameter takes 4 bytes in float32, 2 in bfloat16 and 1 in int8. So the memory for a model's weights is a multiplication. (Running it takes some more; training takes about four times the float32 size, for gradients and the optimizer's two averages.)
+# ### 4.1 Count the parameters
+#
+# How large a model is needs no download: its *configuration*, a few numbers, says how many layers it has and how wide they are. PyTorch can build it on the *meta device*, where a tensor has a shape but no memory. Below are the published configurations of those relatives that the library transformers can build (MiniGPT-4 from the parts of BLIP-2 that it uses). PaLI was never published; for it we have to take the number in its name.
+
+# %%
+import torch
+import transformers as hf
+
+from moda_utils.modeling_moda import ModaConfig
+
+wider = {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
+         "num_attention_heads": 40, "num_key_value_heads": 40}
+vicuna = {"7B": {}, "13B": wider}  # 7B: the sizes of Llama that are the library's default
+clip = {"model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096,
+        "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 336, "patch_size": 14}
+siglip = {"model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304,
+          "num_hidden_layers": 27, "num_attention_heads": 16, "image_size": 224,
+          "patch_size": 14, "vision_use_head": False}
+gemma = {"model_type": "gemma", "hidden_size": 2048, "intermediate_size": 16384,
+         "num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1,
+         "head_dim": 256, "vocab_size": 257216}
+configs = {
+    "MODA": ModaConfig(),  # its defaults are FashionCLIP's and OPT-125M's sizes
+    "PaliGemma 3B": hf.PaliGemmaConfig(vision_config=siglip, text_config=gemma,
+                                       projection_dim=2048),
+}
+for size, text in vicuna.items():
+    text = {"model_type": "llama", "vocab_size": 32064, **text}
+    configs[f"LLaVA {size}"] = hf.LlavaConfig(vision_config=clip, text_config=text)
+    configs[f"MiniGPT-4 {size}"] = hf.Blip2Config(text_config={**text, "vocab_size": 32000})
+
 
 # %% tags=["nbval-check-output"]
-billions = {"MODA": 0.28, "PaliGemma 3B": 3, "LLaVA 7B": 7, "LLaVA 13B": 13, "PaLI 17B": 17}
+def parameters(build, config):
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in build(config).parameters())
+
+counted = {name: parameters(hf.AutoModelForImageTextToText.from_config, config)
+           for name, config in configs.items()}
+unused = parameters(hf.CLIPTextModelWithProjection, hf.CLIPTextConfig())
+for name, number in counted.items():
+    print(f"{name:14} {number / 1e9:6.2f} billion")
+print(f"MODA with FashionCLIP's text tower, which describing doesn't use: "
+      f"{(counted['MODA'] + unused) / 1e9:.2f} billion")
+
+# %% [markdown]
+# ### 4.2 Multiply
+#
+# A parameter takes 4 bytes in float32, 2 in bfloat16 and 1 in int8. So the memory for a model's weights is a multiplication. Running it takes some more (a fifth is added below to find a machine that holds it); training takes about four times the float32 size, for gradients and the optimizer's two averages.
+
+# %% tags=["nbval-check-output"]
+quoted = {"PaLI 3B": 3e9, "PaLI 15B": 15e9, "PaLI 17B": 17e9}  # by its name
+moda = {"MODA": counted["MODA"] + unused}
+sizes = dict(sorted((counted | quoted | moda).items(), key=lambda pair: pair[1]))
 machines = {"laptop, 8 GB": 8, "T4, 15 GB": 15, "A100, 40 GB": 40, "A100, 80 GB": 80}
-print(f"{'GB for weights':15}float32  bfloat16  int8   runs in bfloat16 on")
-for name, size in billions.items():
-    enough = [machine for machine, gb in machines.items() if gb > 1.2 * 2 * size]
-    holds = enough[0] if enough else "several GPUs"
-    print(f"{name:15}{4 * size:7.1f}{2 * size:10.1f}{size:6.1f}   {holds}")
+print(f"{'':14} billions            GB: float32  bfloat16  int8   holds it in bfloat16")
+for name, size in sizes.items():
+    gb = size / 1e9
+    enough = [machine for machine, room in machines.items() if room > 1.2 * 2 * gb]
+    print(f"{name:14} {gb:6.2f} {'quoted ' if name in quoted else 'counted'}{4 * gb:18.1f}"
+          f"{2 * gb:10.1f}{gb:6.1f}   {enough[0] if enough else 'several GPUs'}")
 
 # %% [markdown]
 # The same as a picture, for running (bfloat16) and for training (float32 with AdamW). Mind the logarithmic axis: each grid line is ten times the one before.
 
 # %%
-figure, axes = plots.figure(height=3.0)
-axis, rows = axes[0, 0], range(len(billions))
-for label, gb_each, shift in (("to run", 2, -0.2), ("to train", 16, 0.2)):
-    sizes = [gb_each * size for size in billions.values()]
-    axis.barh([row + shift for row in rows], sizes, 0.38, label=label)
-for machine, gb in machines.items():
-    axis.axvline(gb, color=plots.GREY, linestyle="--", linewidth=1)
-    axis.text(gb, -0.75, machine.split(",")[1], ha="center", fontsize=8)
-axis.set(xscale="log", xlabel="GB, weights and training state", yticks=rows, ylim=(4.6, -0.6))
-axis.set_yticklabels(billions)
+figure, axes = plots.figure(height=4.0)
+axis, rows = axes[0, 0], range(len(sizes))
+for label, bytes_each, shift in (("to run", 2, -0.2), ("to train", 16, 0.2)):
+    gb = [bytes_each * size / 1e9 for size in sizes.values()]
+    axis.barh([row + shift for row in rows], gb, 0.38, label=label)
+for machine, room in machines.items():
+    axis.axvline(room, color=plots.GREY, linestyle="--", linewidth=1)
+    axis.text(room, -0.75, machine.split(", ")[1], ha="center", fontsize=8)
+axis.set(xscale="log", xlabel="GB, weights and training state", yticks=rows,
+         ylim=(len(sizes) - 0.4, -0.6))
+axis.set_yticklabels(f"{name}, quoted" if name in quoted else name for name in sizes)
 axis.xaxis.set_major_formatter("{x:g}")
 axis.grid(axis="y", visible=False)
 axis.legend(loc="upper right")
-plots.stamp(figure, profile, note="calculated, dashed: memory of machines")
+plots.stamp(figure, profile, note="calculated; dashed: memory of machines")
 figure
 
 # %% [markdown]
 # A large model can be trained on less by freezing most of it, as we froze the encoder. But a model for one narrow task may simply be small. How well a small one does is a question for measurements, and measuring is what most of this course is about.
 #
-# ## 5. The course
+# ## 5. What you may do with it
+#
+# A model that you train inherits conditions from its parts. Read them before you build on them; this is what we know.
+#
+# | | Licence | Where it says so |
+# |---|---|---|
+# | code, texts, drawn photos and small models of this course | MIT | `LICENSE` in the repository |
+# | FashionCLIP | MIT | its model card |
+# | OPT-125M | a licence of its own, which allows research and no commercial use | its model card (`license: other`, `commercial: false`) and the file `LICENSE.md` beside it |
+# | Phi-3 Vision, Phi-3 Instruct | MIT, which includes what they write | their model cards |
+# | photos of the Kaggle set | **not established**: they show products and brands of third parties | read the data set's page; this course never passes them on |
+#
+# So a MODA built from OPT-125M is for research and for learning. Another language model can take OPT's place, and then its licence counts instead: notebook 8 does it.
+#
+# ## 6. The course
 #
 # | Notebook | You make |
 # |---|---|
@@ -273,11 +342,11 @@ figure
 #
 # Notebooks 2 and 3 may be left out: the catalogue's own sentences are enough to go on with.
 #
-# ### 5.1 Two profiles
+# ### 6.1 Two profiles
 #
 # All notebooks run in two sizes, with the same cells. **mini** runs on any computer without a network: drawn photos, and small models that come with the course. **full** uses real photos, FashionCLIP, OPT-125M and Phi-3. The setup cell chooses and says why; to choose yourself, use its form, or set `MODA_PROFILE` before you start Jupyter. A number from mini says something about the method, never about MODA.
 #
-# ### 5.2 If something goes wrong
+# ### 6.2 If something goes wrong
 #
 # * Killed? Run the cell again. Long steps go on where they stopped.
 # * Something is missing? The setup cell names the notebook that makes it, and `catch_up` makes it for you:
@@ -296,7 +365,8 @@ catch_up("00")
 # * A vision-language model can be **assembled**: encoder, connector, language model.
 # * Most of it need not be trained. The **projection** learns to make a photo look like a word.
 # * Before training it writes without seeing; afterwards its words follow the photo.
-# * Memory is **parameters times bytes**; training multiplies it.
+# * Memory is **parameters times bytes**; training multiplies it. A configuration is enough to count.
+# * A model **inherits the licences** of its parts.
 # * A few nice examples prove nothing: count, on photos that were never trained on.
 
 # %% [markdown]

@@ -233,7 +233,7 @@ print(said["majority"][0])
 # %% [markdown]
 # **Blind** needs a model of its own. It gets the same sentences, the same recipe and real embeddings; only, each sentence is paired with the photo of some other item. There is nothing to see, so all that it can learn is what is likely. Whatever MODA has above it comes from looking.
 #
-# Half of the epochs will do: the learning rate of an epoch doesn't depend on how many follow, so the first half of a long run is the short run. It is trained once and loaded afterwards.
+# Half of the epochs will do: the learning rate of an epoch doesn't depend on how many follow, so the first half of a long run is the short run. It is trained once and loaded afterwards. (Should the captions have changed since, the cell will say so; then put "start over" in place of "continue".)
 
 # %%
 import torch
@@ -241,6 +241,7 @@ from dataclasses import replace
 
 from moda_utils.device import best_device
 from moda_utils.features import load_examples
+from moda_utils.storage import read_json, write_json
 from moda_utils.training import recipe, start_model
 from moda_utils.training import train as train_model
 
@@ -249,12 +250,13 @@ def permuted(embeds):
     return embeds[order]
 
 blind, _ = start_model(profile)
-examples = load_examples(profile, blind.to(best_device()), processor)
+captions = read_json(run / "config.json")["data"]["captions"].split()[0]  # as MODA learnt from
+examples = load_examples(profile, blind.to(best_device()), processor, captions)
 wrong = {split: replace(rows, image_embeds=permuted(rows.image_embeds))
          for split, rows in examples.items()}
 config = recipe(profile, epochs=profile.epochs // 2, snapshot_epochs=())
 learnt = train_model(blind, processor, wrong["train"], wrong["validation"], config,
-                     profile.run_dir("moda-blind"))
+                     profile.run_dir("moda-blind"), if_exists="continue")
 
 # %%
 said["blind"], blind_ended = generate_texts(blind, processor, permuted(embed(test)))
@@ -337,10 +339,12 @@ references = stored[f"description_{source}"].tolist()  # for section 10
 
 path = profile.evaluation_path("moda")
 result = evaluate(dict.fromkeys(SYSTEMS) | systems, test, profile, missing=missing,
-                  references=references, about={"references": source}, path=path)
+                  references=references, path=path,
+                  about={"captions": captions, "references": source})
 
 # %%
-print(f"{path.name}: {result['n']} photos in {result['groups']} groups")
+print(f"{path.name}: {result['n']} photos in {result['groups']} groups;",
+      f"MODA learnt from {result['captions']} captions")
 for name, system in result["systems"].items():
     print(f"{name:16}", system.get("missing", "scored"))
 
@@ -362,7 +366,8 @@ table(scores)
 
 # %%
 told = [name for name, system in result["systems"].items() if system.get("sees_metadata")]
-plots.bars_with_intervals(scores, profile=profile, n=result["n"], ceilings=told)
+floors = ("majority", "blind", "shuffled")
+plots.bars_with_intervals(scores, profile=profile, n=result["n"], floors=floors, ceilings=told)
 
 
 # %% [markdown]
@@ -403,14 +408,13 @@ print("criteria without a mistake:", ", ".join(perfect) or "none")
 if perfect:
     print(f"no mistake on {groups} products: up to {3 / groups:.1%} of all may still fail")
 
+
 # %% [markdown]
 # ### 6.1 Where MODA loses
 #
 # Honest reports have this paragraph. Intervals of two averages are a blunt tool here, for both systems describe the same photos. Sharper: photo by photo, which of the two has the better grade?
 
 # %%
-from moda_utils.storage import write_json
-
 def note(**figures):
     """Add figures to the result and to its file."""
     result.update(figures)
@@ -596,13 +600,14 @@ pd.DataFrame(rows).set_index("system")
 # %%
 turned, _ = generate_texts(model, processor, permuted(embed(test)))
 fallen = score(turned, test)["criteria"]
-note(wrong_photos={name: {"value": fallen[name]["value"], "two_alike": round(
-    10 * float((test[column].value_counts(normalize=True) ** 2).sum()), 4)}
-    for name, (_, column) in ATTRIBUTES.items()})
-pd.DataFrame(result["wrong_photos"]).T.round(2)
+alike = {name: 10 * float((test[column].value_counts(normalize=True) ** 2).sum())
+         for name, (_, column) in ATTRIBUTES.items()}
+note(wrong_photos={name: {**fallen[name], "two_alike": round(alike[name], 4)} for name in alike})
+for name, row in result["wrong_photos"].items():
+    print("{:9} {value:.2f} [{low:.1f}, {high:.1f}]   two alike: {two_alike:.2f}".format(name, **row))
 
 # %% [markdown]
-# The second column is a probability, times ten: that two items drawn at random have the same value, which is the sum of the squared shares of all values. A description of a random other item is right just as often. That is why style stays high: most items are casual, so most wrong photos have the right style.
+# The last number is a probability, times ten: that two items drawn at random have the same value, which is the sum of the squared shares of all values. A description of a random other item is right just as often. That is why style stays high: most items are casual, so most wrong photos have the right style.
 #
 # ### 9.2 A split that leaks
 #
