@@ -12,8 +12,6 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,7 +27,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from moda_utils.features import Examples
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
-from moda_utils.storage import atomic_dir, atomic_path, read_json, write_json
+from moda_utils.storage import atomic_dir, atomic_path, read_json, write_json, writing
 
 IF_EXISTS = ("continue", "load", "start over")  # what to do with a run that is there already
 
@@ -219,7 +217,7 @@ class RunFolder:
         is_best = self.history.best["epoch"] == self.epoch
         if is_best:
             self._best = weights
-        with self._writing():
+        with writing(self.folder):
             self._write_rows()
             if self.main and snapshot:
                 with atomic_path(self.folder / f"epoch-{self.epoch:02d}.safetensors") as path:
@@ -246,7 +244,7 @@ class RunFolder:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        with self._writing():
+        with writing(self.folder):
             self._write_rows()
             self._write_best()
             if self.main:
@@ -256,7 +254,7 @@ class RunFolder:
 
     def finish(self) -> None:
         """Write what is left to write, and mark the run as finished."""
-        with self._writing():
+        with writing(self.folder):
             self._write_best()
             if self.main:
                 write_json(self.folder / "config.json", self._passport | {"finished": True})
@@ -271,18 +269,6 @@ class RunFolder:
     def _say(self, text: str) -> None:
         if self.main:
             print(text)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """The writers of torch and safetensors have errors of their own for a full disk."""
-        try:
-            yield
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise OSError(
-                f"{self.folder} can't be written ({str(error).splitlines()[0]}): make room on the "
-                "disk and run this again. What was saved before is intact, and the run goes on "
-                "from there."
-            ) from error
 
     def _resume(self) -> bool:
         path = self.folder / "state.pt"

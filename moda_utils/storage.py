@@ -1,8 +1,10 @@
 """Files that are either whole or absent: written beside their place, then moved into it."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,26 +12,53 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+from safetensors import SafetensorError
+
+_DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+_ADVICE = "make room on the disk or choose another MODA_HOME, and run this again"
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Make one sentence of whatever a writer raises on a full disk or in a read-only folder.
+
+    Raises:
+        OSError: which path, why, what to do, and that earlier files are intact.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # The writers of torch and safetensors have errors of their own, without a number.
+        reasons = [os.strerror(code) for code in _DENIED if os.strerror(code) in str(error)]
+        if "inline_container" in str(error):
+            reasons.append("torch can't write: is the disk full?")
+        if not reasons or _ADVICE in str(error):
+            raise
+        text = f"{path} can't be written ({reasons[0]}): {_ADVICE}."
+        raise OSError(f"{text} What was saved before is intact.") from error
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it there when the block ends without an error.
 
     A reader sees the old file or the new one, never half of one. After an error (a full disk,
-    Ctrl-C) the temporary file is removed and the old one is untouched.
+    Ctrl-C) the temporary file is removed and the old one is untouched; what a killed process left
+    is removed by the next one that writes here.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept because some writers choose the format by it (Pillow, pandas).
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        # The suffix is kept because some writers choose the format by it (Pillow, pandas).
+        handle, name = tempfile.mkstemp(prefix=_beside(path), suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -40,24 +69,39 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
     first and put back should the second move fail.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    old = temporary.with_name(temporary.name + "-old")
-    try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            os.replace(path, old)
+    with writing(path):
+        temporary = Path(tempfile.mkdtemp(prefix=_beside(path), dir=path.parent))
+        old = temporary.with_name(temporary.name + "-old")
         try:
-            os.replace(temporary, path)
-        except OSError:
-            if old.exists():
-                os.replace(old, path)
-            raise
-    finally:
-        for leftover in (temporary, old):
-            with suppress(FileNotFoundError):
-                shutil.rmtree(leftover)
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                if old.exists():
+                    os.replace(old, path)
+                raise
+        finally:
+            for leftover in (temporary, old):
+                _remove(leftover)
+
+
+def _beside(path: Path) -> str:
+    """How names of temporary files for `path` begin; those of killed processes are removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = re.compile(rf"\.{re.escape(path.name)}-(\d+)-")
+    for found in path.parent.iterdir():
+        match = names.match(found.name)
+        if match and not psutil.pid_exists(int(match[1])):
+            _remove(found)
+    return f".{path.name}-{os.getpid()}-"
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_json(path: Path | str, content: Any) -> None:
