@@ -56,7 +56,7 @@ def setup(notebook: str, profile: str = "auto") -> Profile:
         print(f"Missing    {names}: run notebook {number} first")
     if missing:
         print(f'           or let catch_up("{notebook}") make it')
-    _show_figure(notebook)
+    _show_figures(notebook)
     return chosen
 
 
@@ -263,9 +263,11 @@ def _shown(path: Path, start: Path = ROOT) -> str:
     return path.relative_to(start).as_posix() if path.is_relative_to(start) else str(path)
 
 
-def _show_figure(notebook: str) -> None:
-    """Show images/NN.png, or the course's own figure, where the repository has one."""
-    figures = [ROOT / "images" / f"{name}.png" for name in (notebook, "hero")]
-    found = next((figure for figure in figures if figure.exists()), None)
-    if found and "IPython" in sys.modules:
-        show_figure(found.stem)
+def _show_figures(notebook: str) -> None:
+    """Show where the notebook stands in the course, and its own figure; or the course's."""
+    names = [f"moda_{notebook}", notebook]
+    if not (ROOT / "images" / f"{notebook}.png").exists():
+        names = ["hero"]
+    if "IPython" in sys.modules:
+        for name in names:
+            show_figure(name)

@@ -1,0 +1,1 @@
+"""The figures of images/, a family in each module; `board` holds palette, type sizes and shapes."""
