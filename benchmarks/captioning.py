@@ -14,6 +14,7 @@ import argparse
 import json
 import re
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -113,35 +114,49 @@ def batched(captioner: Captioner, paths: list[Path], size: int) -> tuple[float, 
     return seconds, [rows[item["product_id"], item["image_sha256"]]["raw"] for item in items]
 
 
-def measure(captioner: Captioner, paths: list[Path], singles: int, size: int) -> dict[str, Any]:
-    """Both ways on the same photos, after a warm-up of each."""
+def measure(
+    captioner: Captioner, paths: list[Path], singles: int, size: int, rounds: int
+) -> dict[str, Any]:
+    """Both ways on the same photos, in turns, so that a busy machine slows down both alike.
+
+    Args:
+        singles: photos to describe one by one: the first of `paths`.
+        size: photos in a batch.
+        rounds: how often each way is measured; the median counts.
+    """
     cuda = captioner.model.device.type == "cuda"
     first = captioner.prepare(paths[0])
-    result: dict[str, Any] = {
+    ways: dict[str, dict[str, Any]] = {
+        "one_by_one": {"photos": singles, "seconds": [], "peak_gb": 0.0},
+        "batched": {"photos": len(paths), "seconds": [], "peak_gb": 0.0},
+    }
+    texts: dict[str, list[str]] = {}
+    for round_ in range(rounds):
+        for name, way in ways.items():
+            if cuda and not round_:  # the first use of every shape compiles and reserves
+                captioner([captioner.prepare(path) for path in paths[: size if texts else 1]])
+            if cuda:
+                torch.cuda.reset_peak_memory_stats()
+            if name == "batched":
+                seconds, texts[name] = batched(captioner, paths, size)
+            else:
+                seconds, texts[name] = one_by_one(captioner, paths[:singles])
+            way["seconds"].append(round(seconds, 2))
+            peak = torch.cuda.max_memory_allocated() if cuda else _peak_of_process()
+            way["peak_gb"] = max(way["peak_gb"], round(peak / 1e9, 2))
+    for way in ways.values():
+        way["photos_per_second"] = round(way["photos"] / statistics.median(way["seconds"]), 3)
+    pairs = list(zip(texts["one_by_one"], texts["batched"], strict=False))
+    rates = [ways[name]["photos_per_second"] for name in ("batched", "one_by_one")]
+    return {
         "tiles": len(first[1][0]),
         "prompt_tokens": len(first[0]),
         "image_tokens": sum(number < 0 for number in first[0]),
         "batch_size": size,
+        **ways,
+        "times_faster": round(rates[0] / rates[1], 2),
+        "equal_texts": f"{sum(one == other for one, other in pairs)} of {len(pairs)}",
     }
-    texts: dict[str, list[str]] = {}
-    for name, n, batch in (("one_by_one", singles, 1), ("batched", len(paths), size)):
-        if cuda:
-            captioner([captioner.prepare(path) for path in paths[:batch]])
-            torch.cuda.reset_peak_memory_stats()
-        run = one_by_one(captioner, paths[:n]) if batch == 1 else batched(captioner, paths, size)
-        seconds, texts[name] = run
-        peak = torch.cuda.max_memory_allocated() if cuda else _peak_of_process()
-        result[name] = {
-            "photos": n,
-            "seconds": round(seconds, 2),
-            "photos_per_second": round(n / seconds, 3),
-            "peak_gb": round(peak / 1e9, 2),
-        }
-    rates = [result[name]["photos_per_second"] for name in ("batched", "one_by_one")]
-    result["times_faster"] = round(rates[0] / rates[1], 2)
-    pairs = list(zip(texts["one_by_one"], texts["batched"], strict=False))
-    result["equal_texts"] = f"{sum(one == other for one, other in pairs)} of {len(pairs)}"
-    return result
 
 
 def _peak_of_process() -> int:
@@ -161,6 +176,7 @@ def main() -> None:
     parser.add_argument("--singles", type=int, help="photos to describe one by one")
     parser.add_argument("--photos", type=int, help="photos to describe in batches")
     parser.add_argument("--batch-size", type=int, help="default: by free memory")
+    parser.add_argument("--rounds", type=int, help="measurements of each way, taken in turns")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
 
@@ -198,7 +214,8 @@ def main() -> None:
                 catalog = read_catalog(load_photos(profile))
                 frame = catalog.frame.drop_duplicates("image_sha256").sort_values("image_sha256")
                 paths = [catalog.root / image for image in frame["image"][:n]]
-            result["crops"][str(crops)] = measure(captioner, paths, singles, size)
+            rounds = options.rounds or (1 if small else 3)
+            result["crops"][str(crops)] = measure(captioner, paths, singles, size, rounds)
     print(json.dumps(result, indent=2))
     place = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
     kind = "captioning-random-weights" if options.random_weights else "captioning"

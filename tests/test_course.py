@@ -11,7 +11,7 @@ from shop import shop_row, write_shop
 from moda_utils import course
 from moda_utils.catalog import load_catalog
 from moda_utils.course import catch_up, progress, require, setup, show_figure
-from moda_utils.profiles import CHECKPOINTS, ROOT, get_profile
+from moda_utils.profiles import ROOT, get_profile
 
 
 @pytest.fixture(autouse=True)
@@ -120,8 +120,6 @@ def test_costs_follow_from_the_checkpoints_not_from_the_profile(monkeypatch):
     for number, gb in (("02", 8), ("05", 0.5)):
         mini, full = (course._cost(number, get_profile(name)) for name in ("mini", "full"))
         assert full[1] > gb
-        if number == "02" and not (CHECKPOINTS / "phi3_vision").exists():
-            continue  # not shipped yet
         assert mini[1] == 0
         assert mini[0] < full[0] / 20  # minutes
     assert course._cost("01", get_profile("full"))[1] == 0  # photos from a folder

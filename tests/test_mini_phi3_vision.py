@@ -49,7 +49,6 @@ from moda_utils.profiles import CHECKPOINTS
 from moda_utils.storage import read_json
 
 SHIPPED = CHECKPOINTS / "phi3_vision"
-shipped = pytest.mark.skipif(not SHIPPED.exists(), reason="mini Phi-3 Vision is not shipped yet")
 KEYS = Path(__file__).parent / "data" / "phi3_vision" / "keys_full.json"
 
 
@@ -317,7 +316,6 @@ def test_printed_words_are_words_in_capitals():
 # The shipped checkpoint
 
 
-@shipped
 def test_checkpoint_has_the_layout_of_the_public_one():
     names = {path.name for path in SHIPPED.iterdir()}
     assert {"config.json", "preprocessor_config.json", "tokenizer.json"} <= names
@@ -340,7 +338,6 @@ def test_checkpoint_has_the_layout_of_the_public_one():
     assert {form(key) for key in stored} == public
 
 
-@shipped
 def test_checkpoint_config_is_written_as_the_public_one():
     config = read_json(SHIPPED / "config.json")
     assert config["model_type"] == "phi3_v" and config["rope_scaling"]["type"] == "su"
@@ -352,7 +349,6 @@ def test_checkpoint_config_is_written_as_the_public_one():
     assert IMAGES.num_tokens(*GRID) == 41
 
 
-@shipped
 def test_checkpoint_describes_fresh_photos_and_reads_words(captioner):
     rows = caption(captioner, fresh_items(60, seed=90), 60, batch=20)
     graded = grade(rows)
@@ -364,7 +360,6 @@ def test_checkpoint_describes_fresh_photos_and_reads_words(captioner):
     assert len({description for _, description, _ in rows}) > 20
 
 
-@shipped
 def test_checkpoint_looks_at_the_photo_and_not_at_the_prompt(captioner):
     pairs = list(fresh_items(6, seed=92, printed=False))
     inputs = [captioner.prepare(photo) for _, photo in pairs]
@@ -374,7 +369,6 @@ def test_checkpoint_looks_at_the_photo_and_not_at_the_prompt(captioner):
     assert len({answer.text for answer in captioner(blank)}) == 1
 
 
-@shipped
 @pytest.mark.parametrize("name", measure_phi3_vision.EDITED)
 def test_checkpoint_still_writes_sentences_when_the_prompt_is_edited(captioner, name):
     prompt = measure_phi3_vision.EDITED[name]
@@ -385,7 +379,6 @@ def test_checkpoint_still_writes_sentences_when_the_prompt_is_edited(captioner, 
     assert graded["all_four"]["share"] >= 0.6
 
 
-@shipped
 def test_measuring_gives_all_figures():
     result = measure(SHIPPED, n=8, printed=8, edited=0)
     assert result["natural_mix"]["json"]["n"] == result["printed_shirts"]["read"]["n"] == 8

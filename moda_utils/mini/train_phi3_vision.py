@@ -324,9 +324,14 @@ def store(
     """Write a checkpoint as the public ones are: bfloat16, two shards, the original key names."""
     model = deepcopy(model).to(torch.bfloat16)
     model.config._attn_implementation = None
+    # transformers has dropped a part of CLIP's names; the public files have it.
+    weights = {
+        name.replace(".img_processor.", ".img_processor.vision_model."): weight
+        for name, weight in model.state_dict().items()
+    }
     size = sum(parameter.nbytes for parameter in model.parameters())
     with atomic_dir(folder) as target:
-        model.save_pretrained(target, max_shard_size=int(0.55 * size))
+        model.save_pretrained(target, state_dict=weights, max_shard_size=int(0.55 * size))
         processor.save_pretrained(target)
 
 
