@@ -372,29 +372,36 @@ catch_up("00")
 # %% [markdown]
 # ## Exercises
 #
-# **1 (easy). Look at its mistakes.** The table `grades` holds a reason for every fault. Show six unseen photos that were described wrongly. Would you have known better?
+# Each ends in a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [00_solutions](solutions/00_solutions.ipynb).
+#
+# **1 (easy). Look at its mistakes.** The table `grades` holds a reason for every fault. Show six unseen photos that were described wrongly. Would you have known better? Then write a description of the first unseen photo that gets full marks.
 
 # %%
+from moda_utils import check
+
 wrong = grades[grades.overall < 10].index[:6]
 for index in wrong:
     print(unseen.product_type[index], "|", grades.reason[index])
+check("00.1")  # then: check("00.1", "your description")
 
 # %% [markdown]
-# **2 (medium). How much does it have to see?** Train on 30, 120 and 480 items with the same number of *steps* (not epochs). Which of colour, type, gender and use is learnt first? Guess before you try.
+# **2 (medium). How much does it have to see?** Train on 30, 120 and 480 items with the same number of *steps* (not epochs), at a constant learning rate, since the recipe lowers it by epochs. What needs the most examples: colour, type, gender or use? Guess before you try.
 
 # %%
-for count in (30, 120, 480):
-    few = training.head(count)
-    batches = -(-len(few) // config.batch_size)
-    print(f"{len(few):3} items: {batches:2} batches, so {180 // batches:3} epochs make 180 steps")
+for count in (120, 480):
+    batches = -(-count // config.batch_size)  # the last batch may be smaller
+    print(f"{count:3} items: {batches:2} batches, so {config.epochs:3} epochs are "
+          f"{config.epochs * batches:3} steps")
+check("00.2")
 
 # %% [markdown]
-# **3 (hard). Is it really looking?** Give each photo the embedding of another one, and describe that. What happens to the count of right answers, and why isn't it zero? (Hint: think of how often two items have the same use.)
+# **3 (hard). Is it really looking?** Give each photo the embedding of another one, and describe that. What happens to the count of right answers, and why isn't it zero? Which of the four suffers least? (Hint: think of how often two items have the same use.)
 
 # %%
 turned = see(unseen).roll(1, dims=0)
 ids = model.generate(image_embeds=turned[:3].to(model.device))
 print(processor.batch_decode(ids, skip_special_tokens=True))
+check("00.3")
 
 # %% [markdown]
 # ## Further reading

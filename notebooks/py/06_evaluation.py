@@ -723,21 +723,27 @@ else:
 # %% [markdown]
 # ## Exercises
 #
-# **1 (easy). Fool the ruler.** Write a description of your own that scores higher than it deserves, and one that deserves more than it gets. What would the list of words have to know?
+# Each ends in a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [06_solutions](solutions/06_solutions.ipynb).
+#
+# **1 (easy). Fool the ruler.** Write a description that deserves more than it gets, and one that gets more than it deserves. What would the list of words have to know? And can everything that a text says be true, and its grade poor all the same?
 
 # %%
+from moda_utils import check
+
 yours = "White sneakers for men, ideal for every day"  # try others
 print("catalogue:", ", ".join(test.loc[0, columns]))
 print(grade([yours], test.head(1)).drop(columns="reason").round(1).to_string(index=False))
 print(read(yours))
+check("06.1")  # then: check("06.1", "your description")
 
 # %% [markdown]
-# **2 (medium). Break it yourself.** Draw items instead of groups for the intervals: drop the column `group` before `score`. Do the intervals shrink? Are they better for that?
+# **2 (medium). Items instead of groups.** Draw single items for the intervals: drop the column `group` before `score`. Do the intervals shrink? Are they better for that? It depends on how many items share their group with another one: which share of them does?
 
 # %%
 for name, rows in {"groups": test, "items": test.drop(columns="group")}.items():
     overall = score(texts, rows)["criteria"]["overall"]
     print(f"{name}: {overall['low']:.2f} to {overall['high']:.2f}")
+check("06.2")
 
 # %% [markdown]
 # **3 (hard). A better neighbour.** Nearest repeats the text of one training photo. Let it vote: for each attribute take the most frequent value among the five nearest ones, and make a sentence of it with `template_description`. Is it above MODA now? On which criterion, and why there?
@@ -747,6 +753,7 @@ length = embed(train).norm(dim=1, keepdim=True)
 likeness = (embed(train) / length) @ embed(test).T  # (train, test)
 five = train.iloc[likeness[:, 0].topk(min(5, len(train))).indices.numpy()]
 print("five nearest of the first test photo:", ", ".join(five.product_type))
+check("06.3")
 
 # %% [markdown]
 # ## Further reading
