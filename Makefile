@@ -23,7 +23,7 @@ REAL := ../shared/fashion_sample
 OFFLINE := HF_HUB_OFFLINE=1 TQDM_DISABLE=1 MODA_PROFILE=mini
 
 .PHONY: help setup course test lint test-full rehearsal test-colab audit notebooks twins mini measure \
-  results links course-stats clean
+  ablations results links course-stats clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -93,6 +93,9 @@ measure: setup ## measure the mini models on fresh drawn items, and on real phot
 	@$(RUN) benchmarks/descriptions.py fresh
 	@if [ -d $(REAL) ]; then $(RUN) benchmarks/descriptions.py real; \
 	else echo "No folder $(REAL): real photos are not measured."; fi
+
+ablations: setup ## train and grade all variants of notebook 08 (under an hour; MINUTES=10 for a part)
+	@$(RUN) benchmarks/ablations.py $(if $(MINUTES),--minutes $(MINUTES))
 
 results: setup ## store the figures of finished runs and show them in README (PROFILE=full)
 	@MODA_PROFILE="$(or $(PROFILE),mini)" $(RUN) tools/results.py

@@ -1,14 +1,9 @@
-from dataclasses import replace
-
 import pytest
 import torch
-from shop import shop_row, write_shop
-from tiny_moda import build, photo
+from tiny_moda import photo, shop_profile
 
-from moda_utils.catalog import build_catalog
 from moda_utils.features import Examples, fingerprint
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
-from moda_utils.profiles import Checkpoint, get_profile
 from moda_utils.serving import generate_texts
 from moda_utils.variants import (
     PARTS,
@@ -25,19 +20,7 @@ COLOURS = ("red", "blue", "green", "white")
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
-    """A shop of 60 coloured squares; encoder (4 patches) and language model are tiny and random."""
-    folder = tmp_path_factory.mktemp("variants")
-    build(folder)
-    kinds = ({}, {"Colour": "Blue", "Usage": "Sports"}, {"ProductType": "Shirts"})
-    write_shop(folder / "shop", [shop_row(number, **kinds[number % 3]) for number in range(60)])
-    small = {"epochs": 2, "batch_size": 8, "accumulation": 2, "data_source": str(folder / "shop")}
-    parts = {
-        "vision": Checkpoint(str(folder / "clip")),
-        "language": Checkpoint(str(folder / "opt")),
-    }
-    profile = replace(get_profile("mini"), home=folder / "home", **small, **parts)
-    build_catalog(profile)
-    return profile
+    return shop_profile(tmp_path_factory.mktemp("variants"))
 
 
 def features(model, processor):

@@ -1,9 +1,11 @@
 """A MODA of a few thousand weights, with a real tokenizer and real files, for the tests."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
+from shop import shop_row, write_shop
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPConfig,
@@ -14,7 +16,9 @@ from transformers import (
     OPTForCausalLM,
 )
 
+from moda_utils.catalog import build_catalog
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
+from moda_utils.profiles import Checkpoint, Profile, get_profile
 
 COLOURS = ("Red", "Blue", "Green", "White", "Black", "Pink")
 THINGS = ("shirt", "casual summer shoes", "dress with a bow", "shorts")  # of several lengths
@@ -97,3 +101,16 @@ def build(folder: Path) -> tuple[ModaForConditionalGeneration, ModaProcessor]:
 
 def photo(colour: str = "red", size: tuple[int, int] = (48, 64)) -> Image.Image:
     return Image.new("RGB", size, colour)
+
+
+def shop_profile(folder: Path) -> Profile:
+    """A profile with these parts (the encoder has 4 patches) and a shop of 60 coloured squares."""
+    build(folder)
+    kinds = ({}, {"Colour": "Blue", "Usage": "Sports"}, {"ProductType": "Shirts"})
+    write_shop(folder / "shop", [shop_row(number, **kinds[number % 3]) for number in range(60)])
+    vision, language = Checkpoint(str(folder / "clip")), Checkpoint(str(folder / "opt"))
+    mini = replace(get_profile("mini"), vision=vision, language=language, home=folder / "home")
+    small = {"epochs": 2, "batch_size": 8, "accumulation": 2, "data_source": str(folder / "shop")}
+    profile = replace(mini, data_label="real", **small)
+    build_catalog(profile)
+    return profile

@@ -4,6 +4,7 @@ from .board import (
     CODE,
     FROZEN,
     GREY,
+    HEAD,
     MADE,
     ORANGE,
     PURPLE,
@@ -124,4 +125,39 @@ def training() -> Page:
     return page
 
 
-FIGURES = {"04": architecture, "sequence": sequence, "05": training}
+def wirings() -> Page:
+    """Six ways from an encoder to a language model: what is seen, translated and read."""
+    page = Page(4.25)
+    page.text(7.5, 0.1, "blue: frozen; red: trained", SMALL, SOFT, "right")
+    for x, title in ((0.08, "As in"), (1.72, "Seen"), (3.1, "Projection"), (4.78, "Read"),
+                     (6.37, "Decoder")):  # fmt: skip
+        page.text(x, 4.05, title, HEAD, align="left", weight="bold")
+    rows = [
+        ("MODA", 1, "linear, GELU, linear", 1, TRAINED),
+        ("ClipCap", 1, "linear, GELU, linear", 5, TRAINED),
+        ("LLaVA", 4, "linear", 4, TRAINED),
+        ("LLaVA-1.5", 4, "linear, GELU, linear", 4, TRAINED),
+        ("PaLI, PaliGemma", 4, "linear", 4, TRAINED),
+        ("MiniGPT-4", 4, "query transformer", 3, FROZEN),
+    ]
+    for place, (system, seen, projection, read, language) in enumerate(rows):
+        y = 3.4 - place * 0.6
+        page.text(0.08, y + 0.18, system, align="left")
+        page.cells(1.72, y + 0.03, [" "] * seen, 0.2, [FROZEN] * seen)
+        page.arrow((1.72 + 0.23 * seen + 0.03, y + 0.18), (3.07, y + 0.18), mutation_scale=7)
+        page.box(3.1, y, 1.38, 0.36, colour=TRAINED)
+        page.text(3.79, y + 0.18, projection, SMALL)
+        page.arrow((4.51, y + 0.18), (4.75, y + 0.18), mutation_scale=7)
+        page.cells(4.78, y + 0.03, [" "] * read, 0.2, [TRAINED] * read)
+        page.arrow((4.78 + 0.23 * read + 0.03, y + 0.18), (6.34, y + 0.18), mutation_scale=7)
+        page.box(6.37, y, 1.13, 0.36, colour=language)
+        page.text(6.935, y + 0.18, "trained" if language == TRAINED else "frozen", SMALL)
+        if system.startswith("PaLI"):  # its places see each other
+            for first, last in ((0, 3), (3, 0)):
+                ends = [(4.88 + 0.23 * cell, y + 0.36) for cell in (first, last)]
+                bend = "arc3,rad=-0.35" if first < last else "arc3,rad=0.35"
+                page.arrow(*ends, PURPLE, mutation_scale=7, connectionstyle=bend, linewidth=1)
+    return page
+
+
+FIGURES = {"04": architecture, "sequence": sequence, "05": training, "08": wirings}
