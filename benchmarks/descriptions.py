@@ -14,7 +14,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -132,9 +131,7 @@ def draw_fresh(folder: Path, n: int) -> tuple[Catalog, dict[str, str]]:
 
 def measure_fresh(profile: Profile, n: int) -> dict[str, Any]:
     """Train on the drawn catalogue, then score descriptions of fresh items."""
-    begin = time.perf_counter()
     shop = Shop(profile, build_catalog(profile), "moda")
-    seconds = time.perf_counter() - begin
     fresh, printed = draw_fresh(profile.home / "fresh", n)
     systems = shop.describe(shop.embed(fresh, fresh.frame), fresh.frame)
     for system in systems.values():
@@ -150,7 +147,6 @@ def measure_fresh(profile: Profile, n: int) -> dict[str, Any]:
             "data": "fresh drawn items",
             "references": "template",
             "trained_on": f"{len(shop.train)} drawn items, template descriptions",
-            "training_seconds": round(seconds, 1),
             "validation_loss": round(shop.history.best["loss"], 4),
         },
     )
