@@ -33,7 +33,7 @@ class FakeKaggle(ThreadingHTTPServer):
     Faults: `status` answers the API call with that HTTP status; `cut_after` closes the next
     transfer after that many bytes; `wrong_md5` announces another checksum; `announce_md5` = False
     none at all.
-    `log` lists (method, path, Range header).
+    `log` lists (method, path, Range header), `tokens` holds the Authorization headers.
     """
 
     daemon_threads = True
@@ -43,6 +43,7 @@ class FakeKaggle(ThreadingHTTPServer):
         self.status = self.cut_after = None
         self.wrong_md5, self.announce_md5 = False, True
         self.log: list[tuple[str, str, str | None]] = []
+        self.tokens: set[str | None] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -72,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _note(self) -> str:
         path = urlsplit(self.path).path  # through the proxy setting, path is a whole address
         self.server.log.append((self.command, path, self.headers.get("Range")))
+        self.server.tokens.add(self.headers.get("Authorization"))
         return path
 
     def _answer(self, status: int, body: bytes = b"", **headers: str):
@@ -84,7 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         known = f"{request.get('ownerSlug')}/{request.get('datasetSlug')}" == self.server.handle
-        status = self.server.status or (302 if self._note() == DOWNLOAD and known else 404)
+        path = self._note()
+        status = self.server.status or (302 if path == DOWNLOAD and known else 404)
         if status == 302:
             self._answer(302, Location="/archive.zip")
         else:

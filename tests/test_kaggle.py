@@ -26,10 +26,10 @@ def archive(tmp_path_factory) -> bytes:
         "ProductId,Gender,Category,SubCategory,ProductType,Colour,Usage,ProductTitle,Image,ImageURL"
     ]
     rng = np.random.default_rng(0)
-    for number in range(4):
+    for number in range(6):
         noise = rng.integers(0, 256, (600, 450, 3), dtype=np.uint8)
         Image.fromarray(noise).save(photos / f"{number}.jpg", quality=100)
-        name = "abcd"[number]
+        name = "abcdef"[number]
         rows.append(f"{number},Boys,Apparel,Topwear,Tshirts,Red,Casual,Shirt {name},{number}.jpg,")
     (root / "data" / "fashion.csv").write_text("\n".join(rows) + "\n")
     return zip_folder(root)
@@ -59,7 +59,7 @@ def failure(handle: str = PINNED) -> str:
 
 def test_a_download_gives_a_catalogue_and_happens_once(kaggle):
     root = download(PINNED)
-    assert len(read_catalog(root).frame) == 4
+    assert len(read_catalog(root).frame) == 6
     calls = len(kaggle.log)
     assert download(PINNED) == root
     kaggle.status = 500  # found in the cache, a pinned version asks nobody
@@ -71,15 +71,19 @@ def test_the_profile_full_downloads_its_dataset(kaggle, monkeypatch, tmp_path):
     monkeypatch.setenv("MODA_HOME", str(tmp_path))
     monkeypatch.delenv("MODA_DATA_DIR", raising=False)
     kaggle.handle = "vikashrajluhaniwal/fashion-images"
-    assert len(read_catalog(load_photos(get_profile("full"))).frame) == 4
+    assert len(read_catalog(load_photos(get_profile("full"))).frame) == 6
 
 
-def test_a_cut_download_goes_on_where_it_stopped(kaggle, archive):
-    kaggle.cut_after = 1_500_000
-    assert len(archive) > 2 * kaggle.cut_after / 3 > 2**20 - 50_000
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_cut_download_goes_on_where_it_stopped(kaggle, archive, share):
+    kaggle.cut_after = int(share * len(archive))
+    kept = kaggle.cut_after // 2**20 * 2**20  # kagglehub writes a megabyte at a time
+    assert bool(kept) == (share > 0.1), "the archive must be larger than two megabytes"
     assert "was cut: run the cell again" in failure()
-    assert len(read_catalog(download(PINNED)).frame) == 4
-    assert ("GET", "/archive.zip", f"bytes={2**20}-") in kaggle.log
+    assert len(read_catalog(download(PINNED)).frame) == 6
+    asked = [range_ for method, path, range_ in kaggle.log if path == "/archive.zip"]
+    assert asked[0] is None
+    assert asked[-1] in ([f"bytes={kept}-"] if kept else [None, "bytes=0-"])
 
 
 @pytest.mark.parametrize(
@@ -100,11 +104,12 @@ def test_refusals_say_what_to_do(kaggle, status, words):
     assert download(PINNED).is_dir()  # a failure leaves nothing behind that stops the next try
 
 
-def test_no_network(kaggle, monkeypatch):
+@pytest.mark.parametrize("proxy", ["127.0.0.1", "kaggle.invalid"])
+def test_no_network_and_a_name_that_does_not_resolve(kaggle, monkeypatch, proxy):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("http_proxy", f"http://{proxy}:{port}")
     assert failure().startswith("Kaggle can't be reached: check the network")
 
 
@@ -119,7 +124,7 @@ def test_an_archive_that_is_none_is_deleted_and_the_next_try_works(kaggle, archi
     kaggle.archive, kaggle.announce_md5 = b"<html>Please log in</html>" * 100, False
     assert "can't be unpacked" in failure()
     kaggle.archive = archive
-    assert len(read_catalog(download(PINNED)).frame) == 4
+    assert len(read_catalog(download(PINNED)).frame) == 6
 
 
 def test_an_archive_damaged_inside_is_deleted_and_the_next_try_works(kaggle, archive):
@@ -128,7 +133,7 @@ def test_an_archive_damaged_inside_is_deleted_and_the_next_try_works(kaggle, arc
     kaggle.announce_md5 = False
     assert "can't be unpacked" in failure()
     kaggle.archive = archive
-    assert len(read_catalog(download(PINNED)).frame) == 4
+    assert len(read_catalog(download(PINNED)).frame) == 6
 
 
 def test_a_cache_that_cannot_be_written(kaggle, monkeypatch, tmp_path):

@@ -1,0 +1,262 @@
+"""Kill a stage of the course at a random moment, run it again, compare with an unbroken run.
+
+The stages are the course's own functions with small trained models: captioning, refinement,
+embedding, training, and writing the dataset. Each runs in a process of its own that is ended by
+SIGKILL, as a lost Colab runtime is. `test_kills.py` does ten, `benchmarks/kills.py` thirty.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from shop import photo_path, shop_row, write_shop
+from tiny_moda import DESCRIPTIONS, build
+from toy_captioner import ANSWERS, MAX_NEW_TOKENS, PROMPT, save_toy_captioner
+from toy_refiner import load_toy_refiner, save_toy_refiner
+
+from moda_utils.captioning import Captioner, caption_catalog, captions_journal
+from moda_utils.catalog import Catalog, load_catalog, read_catalog, save_catalog
+from moda_utils.dataset import write_dataset
+from moda_utils.features import Examples, embed_photos
+from moda_utils.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
+from moda_utils.profiles import ROOT, Checkpoint, Profile, get_profile
+from moda_utils.refinement import captioned_items, refine_items, refined_journal
+from moda_utils.training import TrainConfig, train
+
+STAGES = ("captioning", "refinement", "embedding", "training", "dataset")
+
+
+@dataclass
+class Kill:
+    """What one kill did. `seconds`: how far into the stage; `part`: of an unbroken run's time."""
+
+    stage: str
+    seconds: float
+    part: float
+    files_before_rerun: int
+    equal: bool
+
+
+class World:
+    """What all stages start from, below `root`: a shop, its catalogue, captions, three models."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def prepare(self) -> None:
+        save_toy_captioner(self.root / "captioner")
+        save_toy_refiner(self.root / "refiner")
+        build(self.root / "moda")
+        catalog = _shop(self.root / "shop")
+        save_catalog(catalog, self.root / "catalog.parquet")
+        _caption(self, self.root)()
+
+    @property
+    def catalog(self) -> Catalog:
+        return load_catalog(self.root / "catalog.parquet")
+
+    def profile(self, home: Path) -> Profile:
+        models = {name: Checkpoint(str(self.root / name)) for name in ("captioner", "refiner")}
+        return replace(get_profile("mini"), home=home, **models)
+
+
+def _shop(root: Path) -> Catalog:
+    """Photos of plain colours that the captioner knows, each a little different."""
+    rng, rows = np.random.default_rng(0), []
+    for number in range(120):
+        colour = list(ANSWERS)[number % len(ANSWERS)]
+        row = shop_row(number, Colour=colour)
+        path = photo_path(root, row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo = Image.new("RGB", (30, 40), colour)
+        photo.putpixel((int(rng.integers(30)), int(rng.integers(40))), (number, number, number))
+        photo.save(path, quality=100)
+        rows.append(row)
+    return read_catalog(write_shop(root, rows))
+
+
+def _caption(world: World, home: Path) -> Callable[[], object]:
+    model = Phi3VisionForConditionalGeneration.from_pretrained(world.root / "captioner")
+    processor = Phi3VisionProcessor.from_pretrained(world.root / "captioner")
+    captioner = Captioner(model, processor, PROMPT, MAX_NEW_TOKENS)
+    catalog, profile = world.catalog, world.profile(home)
+
+    def run() -> None:
+        journal = captions_journal(profile, PROMPT, MAX_NEW_TOKENS)
+        caption_catalog(catalog, captioner, journal, batch_size=4)
+
+    return run
+
+
+def _refine(world: World, home: Path) -> Callable[[], object]:
+    refiner = load_toy_refiner(world.root / "refiner")
+    captions = captions_journal(world.profile(world.root), PROMPT, MAX_NEW_TOKENS)
+    items, profile = captioned_items(world.catalog, captions), world.profile(home)
+
+    def run() -> None:
+        journal = refined_journal(profile, items, refiner.prompt, refiner.max_new_tokens)
+        refine_items(items, refiner, journal, batch_size=4)
+
+    return run
+
+
+def _embed(world: World, home: Path) -> Callable[[], object]:
+    model, processor = build(world.root / "moda")
+    frame, root = world.catalog.frame, world.catalog.root
+    photos = [root / name for name in frame["image"]]
+
+    def run() -> None:
+        images, shas = processor.image_processor, frame["image_sha256"]
+        embed_photos(model, images, photos, shas, home / "features", batch_size=2, save_seconds=0.0)
+
+    return run
+
+
+def _train(world: World, home: Path) -> Callable[[], object]:
+    model, processor = build(world.root / "moda")
+    codes = torch.randn(len(DESCRIPTIONS), 24, generator=torch.Generator().manual_seed(9))
+    names = [f"item{number}" for number in range(len(DESCRIPTIONS))]
+    items = Examples(codes, DESCRIPTIONS, names)
+    held_out = Examples(codes[::5], DESCRIPTIONS[::5], names[::5])
+    config = TrainConfig(
+        epochs=6, batch_size=16, accumulation=2, snapshot_epochs=(1, 6), save_minutes=0.0005
+    )
+    return lambda: train(model, processor, items, held_out, config, home / "runs" / "moda")
+
+
+def _write(world: World, home: Path) -> Callable[[], object]:
+    """The dataset again and again, with other texts each time; the last ones are to stay."""
+    catalog = world.catalog
+
+    def run() -> None:
+        for version in range(40):
+            texts = pd.DataFrame({"product_id": catalog.frame["product_id"]})
+            texts["description_raw"] = f"Version {version}"
+            write_dataset(catalog, texts, home / "dataset")
+
+    return run
+
+
+MAKERS = dict(zip(STAGES, (_caption, _refine, _embed, _train, _write), strict=True))
+
+
+def _process(stage: str, root: Path, home: Path, out: Connection) -> None:
+    """A process's whole life: load, say so, work, say so."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    run = MAKERS[stage](World(root), home)
+    out.send("begins")
+    run()
+    out.send("done")
+
+
+# Forked from a server that has imported everything: so a kill hits the stage, not an import.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["killing"])
+
+
+def _start_server() -> None:
+    """Start it with an environment of its own; by itself it would not find this module."""
+    before = dict(os.environ)
+    paths = [str(Path(__file__).parent), str(ROOT)]
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1",
+    }
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def run(stage: str, world: World, home: Path, kill_after: float | None = None) -> float | None:
+    """Run a stage; kill it after so many seconds. Returns the seconds it took, None if killed."""
+    receiver, sender = _context.Pipe(duplex=False)
+    process = _context.Process(target=_process, args=(stage, world.root, home, sender))
+    process.start()
+    sender.close()
+    if receiver.recv() != "begins":
+        raise RuntimeError(f"{stage} did not begin")
+    begin = time.monotonic()
+    if kill_after is not None and not receiver.poll(kill_after):
+        process.kill()
+        process.join()
+        return None
+    if receiver.recv() != "done":
+        raise RuntimeError(f"{stage} did not end")
+    process.join()
+    return time.monotonic() - begin
+
+
+def artefacts(home: Path) -> dict[str, object]:
+    """All that lies below `home`, without clocks, rates and memory; journals by id.
+
+    Temporary files of killed processes would be in it, too: there must be none after a rerun.
+    """
+    return {
+        path.relative_to(home).as_posix(): _content(path)
+        for path in sorted(home.rglob("*"))
+        if path.is_file() and path.suffix != ".lock"
+    }
+
+
+CLOCKS = ("seconds", "tokens_per_second", "memory_gb")
+
+
+def _content(path: Path) -> object:
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
+        return sorted(json.dumps(row, sort_keys=True) for row in rows)
+    if path.parent.name == "features":
+        held = load_file(path)
+        shas = [bytes(row).hex() for row in held["image_sha256"].tolist()]
+        return dict(zip(shas, held["image_embeds"].tolist(), strict=True))
+    if path.suffix == ".safetensors":
+        return {name: weight.tolist() for name, weight in load_file(path).items()}
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pydict()
+    return path.read_bytes()
+
+
+def kill_all(root: Path, kills: int, seed: int) -> list[Kill]:
+    """`kills` kills in turn over the stages, each in a fresh home and at a moment of its own."""
+    _start_server()
+    rng, world = random.Random(seed), World(root)
+    world.prepare()
+    whole: dict[str, tuple[float, dict]] = {}
+    done: list[Kill] = []
+    while len(done) < kills:
+        stage = STAGES[len(done) % len(STAGES)]
+        if stage not in whole:
+            home = root / f"unbroken-{stage}"
+            whole[stage] = (run(stage, world, home), artefacts(home))
+        length, expected = whole[stage]
+        moment = rng.uniform(0, length)
+        home = root / f"{len(done):02d}-{stage}-{rng.randrange(10**6)}"
+        if run(stage, world, home, kill_after=moment) is not None:
+            continue  # it was faster this time and ended before its moment
+        found = len(artefacts_left(home))
+        run(stage, world, home)
+        equal = artefacts(home) == expected
+        done.append(Kill(stage, round(moment, 3), round(moment / length, 3), found, equal))
+    return done
+
+
+def artefacts_left(home: Path) -> list[str]:
+    """Names of what a killed process left."""
+    return [path.name for path in home.rglob("*") if path.is_file()]
