@@ -33,10 +33,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))
-    from killing import kill_all
+    from killing import World, kill_all
 
     with tempfile.TemporaryDirectory(prefix="moda-kills-") as folder:
-        done = kill_all(Path(folder), options.kills, options.seed)
+        world = World(Path(folder))
+        world.prepare()
+        done = kill_all(world, options.kills, options.seed)
     kills = [asdict(kill) for kill in done]
     for kill in kills:
         del kill["seconds"]

@@ -146,6 +146,7 @@ def load_dataset_dir(path: Path | str) -> "DatasetDict":
 
     Raises:
         FileNotFoundError: it isn't there; the message names the notebook that makes it.
+        ValueError: a file is damaged, or written by an older version of the course.
     """
     from datasets import Dataset, DatasetDict
     from datasets.table import InMemoryTable
@@ -154,7 +155,15 @@ def load_dataset_dir(path: Path | str) -> "DatasetDict":
     if not all(file.exists() for file in files.values()):
         name = Path(path).name
         raise FileNotFoundError(f"{name}/ is missing or incomplete: run notebook 01 first.")
-    tables = {split: InMemoryTable(pq.read_table(file)) for split, file in files.items()}
+    try:
+        tables = {split: InMemoryTable(pq.read_table(file)) for split, file in files.items()}
+        for table in tables.values():
+            table.select(COLUMNS)
+    except (pa.ArrowInvalid, KeyError, ValueError) as error:  # cut; without one of our columns
+        raise ValueError(
+            f"{Path(path).name}/ is damaged or of an older version: run notebook 01 again, and 02 "
+            "and 03 if you had run them. They find their finished descriptions again."
+        ) from error
     return DatasetDict({split: Dataset(table, split=split) for split, table in tables.items()})
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -183,12 +184,28 @@ def _start_server() -> None:
         os.environ.update(before)
 
 
-def run(stage: str, world: World, home: Path, kill_after: float | None = None) -> float | None:
-    """Run a stage; kill it after so many seconds. Returns the seconds it took, None if killed."""
-    receiver, sender = _context.Pipe(duplex=False)
+def _start(stage: str, world: World, home: Path, sender: Connection) -> BaseProcess:
     process = _context.Process(target=_process, args=(stage, world.root, home, sender))
     process.start()
     sender.close()
+    return process
+
+
+def run_twice_at_once(stage: str, world: World, home: Path) -> None:
+    """Two processes do the same stage in the same home, as two open notebooks would."""
+    _start_server()
+    pipes = [_context.Pipe(duplex=False) for _ in range(2)]
+    processes = [_start(stage, world, home, sender) for _, sender in pipes]
+    for process, (receiver, _) in zip(processes, pipes, strict=True):
+        if [receiver.recv(), receiver.recv()] != ["begins", "done"]:
+            raise RuntimeError(f"{stage} did not end")
+        process.join()
+
+
+def run(stage: str, world: World, home: Path, kill_after: float | None = None) -> float | None:
+    """Run a stage; kill it after so many seconds. Returns the seconds it took, None if killed."""
+    receiver, sender = _context.Pipe(duplex=False)
+    process = _start(stage, world, home, sender)
     if receiver.recv() != "begins":
         raise RuntimeError(f"{stage} did not begin")
     begin = time.monotonic()
@@ -233,11 +250,10 @@ def _content(path: Path) -> object:
     return path.read_bytes()
 
 
-def kill_all(root: Path, kills: int, seed: int) -> list[Kill]:
+def kill_all(world: World, kills: int, seed: int) -> list[Kill]:
     """`kills` kills in turn over the stages, each in a fresh home and at a moment of its own."""
     _start_server()
-    rng, world = random.Random(seed), World(root)
-    world.prepare()
+    rng, root = random.Random(seed), world.root
     whole: dict[str, tuple[float, dict]] = {}
     done: list[Kill] = []
     while len(done) < kills:
