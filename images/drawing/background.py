@@ -58,7 +58,7 @@ def vlm() -> Page:
 MODELS = [
     ("PaLI", "17", ("ViT-e", 3.9, False), ("mT5-XXL", 13, True), "linear layer"),
     ("MiniGPT-4", "14", ("ViT-g and Q-Former", 1.2, False), ("Vicuna", 13, False), "linear layer"),
-    ("LLaVA", "7", ("CLIP ViT-L", 0.3, False), ("Vicuna", 6.7, True), "linear layer"),
+    ("LLaVA", "7", ("CLIP ViT-L", 0.3, False), ("Vicuna", 6.7, True), "one layer (later two)"),
     ("PaliGemma", "2.9", ("SigLIP", 0.4, True), ("Gemma", 2.5, True), "linear layer"),
     ("MODA", "0.22", ("FashionCLIP", 0.088, False), ("OPT", 0.125, True), "two layers, GELU"),
 ]

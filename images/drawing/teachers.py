@@ -97,7 +97,7 @@ def prompt(file: str, notes: Sequence[Note]) -> Page:
         for line in part
         for row in textwrap.wrap(line, COLUMNS)
     ]
-    page = Page(LINE * len(lines) + 0.45, colours=40)
+    page = Page(LINE * len(lines) + 0.45, colours=64)
     top = page.figure.get_figheight() - 0.22
     page.box(0.1, 0.1, 4.62, top, colour=GREY, fill=0.04)
     for row, (line, _) in enumerate(lines):
@@ -203,6 +203,7 @@ def ocr() -> Page:
 
 FIGURES = {
     "prompt_1": lambda: prompt("prompt_1.txt", PROMPT_1),
+    "prompt_2": lambda: prompt("prompt_2.txt", PROMPT_2),
     "tiles": tiles,
     "ocr": ocr,
 }
