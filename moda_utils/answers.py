@@ -16,15 +16,18 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import json_repair
 import torch
 from tqdm import tqdm
 
-from .device import best_device, best_dtype, free_memory, load_checkpoint
+from .device import best_device, best_dtype, free, free_memory, load_checkpoint
 from .journal import Journal, Row, fingerprint
 from .profiles import Checkpoint
 from .storage import sha256_file
+
+_writers: WeakSet = WeakSet()  # models that `load_writer` has handed out and somebody still holds
 
 
 class Answer(NamedTuple):
@@ -249,19 +252,25 @@ def load_writer(
 ) -> Any:
     """Load a model that writes answers onto a device (default: the best one, in its best format).
 
+    Where memory is short, models that were loaded so before are emptied first.
+
     Raises:
         RuntimeError: the device has too little free memory; said before anything is loaded.
     """
     device = torch.device(device) if device is not None else best_device()
     dtype = dtype or best_dtype(device)
-    needed, free = needed_bytes(kind, checkpoint, dtype), free_memory(device)
-    if needed > free:
+    needed = needed_bytes(kind, checkpoint, dtype)
+    if needed > free_memory(device):
+        free(*_writers)  # a cell that is run again would need room for two
+    if needed > (room := free_memory(device)):
         raise RuntimeError(
             f"{checkpoint.name} needs {needed / 1e9:.1f} GB in {dtype}, but {device} has "
-            f"{free / 1e9:.1f} GB free: end other notebooks that use it, or take a GPU with 15 GB, "
+            f"{room / 1e9:.1f} GB free: end other notebooks that use it, or take a GPU with 15 GB, "
             "or go on with the descriptions that there are, or choose MODA_PROFILE=mini."
         )
-    return load_checkpoint(kind, checkpoint, dtype=dtype, device_map=str(device))
+    model = load_checkpoint(kind, checkpoint, dtype=dtype, device_map=str(device))
+    _writers.add(model)
+    return model
 
 
 def fitting_batch_size(model: Any, tokens: int, most: int = 64) -> int:

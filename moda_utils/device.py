@@ -4,6 +4,7 @@ Apple's MPS is left out on purpose: nobody has run the course on it, and its res
 """
 
 import errno
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ def free_memory(device: torch.device | str | None = None) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
+
+
+def free(*models: torch.nn.Module) -> None:
+    """Give the memory of models back. A notebook's names would keep it: only shapes are left."""
+    for model in models:
+        model.to("meta")
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

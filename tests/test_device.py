@@ -1,9 +1,11 @@
+import weakref
+
 import huggingface_hub.utils as hub
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from moda_utils.device import best_device, best_dtype, free_memory, load_checkpoint
+from moda_utils.device import best_device, best_dtype, free, free_memory, load_checkpoint
 from moda_utils.profiles import Checkpoint
 
 
@@ -18,6 +20,15 @@ def test_the_device_computes_in_its_format():
 def test_free_memory_is_bytes_that_can_be_had():
     assert 10_000_000 < free_memory("cpu") < 100e12
     assert free_memory() > 0
+
+
+def test_a_freed_model_keeps_its_shapes_and_no_memory():
+    model = torch.nn.Linear(1000, 1000, device=best_device())
+    weights = weakref.ref(model.weight.untyped_storage())
+    free(model)
+    assert weights() is None
+    assert {weight.device.type for weight in model.parameters()} == {"meta"}
+    assert model.weight.shape == (1000, 1000)
 
 
 def test_bars_of_downloads_stay():
