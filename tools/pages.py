@@ -150,7 +150,7 @@ def write_page(
     exporter = HTMLExporter(
         template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True
     )
-    body, _ = exporter.from_notebook_node(notebook)
+    body, _ = exporter.from_notebook_node(_with_forms_tagged(notebook))
     soup = BeautifulSoup(body, "html.parser")
     _fold_forms(soup)
     _local_pictures(soup)
@@ -276,13 +276,23 @@ def _contents(headings: Sequence[Heading]) -> str:
     )
 
 
+def _with_forms_tagged(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy in which cells that Colab folds to a form say so by a tag: nbconvert shows tags."""
+    copy = nbformat.from_dict(notebook)
+    for cell in copy.cells:
+        if "cellView" in cell.metadata:
+            cell.metadata.tags = [*cell.metadata.get("tags", []), "form"]
+    return copy
+
+
 def _fold_forms(soup: BeautifulSoup) -> None:
     """Cells that Colab shows as a folded form are folded here too; outputs stay visible."""
-    for cell in soup.select(".celltag_setup"):
+    for cell in soup.select(".celltag_form"):
         source = cell.select_one(".input")
+        title = re.search(r"# @title (.+?)(?: \{|$)", source.get_text(), re.MULTILINE)
         details = soup.new_tag("details", attrs={"class": "fold"})
         summary = soup.new_tag("summary")
-        summary.string = "Setup cell (on Colab: run me first)"
+        summary.string = title[1] if title else "Code"
         source.wrap(details)
         details.insert(0, summary)
 
