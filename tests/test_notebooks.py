@@ -212,3 +212,24 @@ def test_cleaning_keeps_what_a_reader_needs(tmp_path):
         "new warning\n",
     ]
     assert tool.remarks(cleaned) == ["cell-001 writes to stderr: new warning"]
+
+
+@every_stored_file
+def test_outputs_hold_no_address_and_no_secret(path):
+    shown = "\n".join(texts(cell) for cell in code_cells(read(path)))
+    assert not re.search(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", shown)
+    assert not re.search(r"\b(?:hf_|KGAT_|ghp_|sk-)[A-Za-z0-9_]{16,}|Bearer \S+", shown)
+
+
+@every_notebook
+def test_a_cell_to_start_from_is_announced(path):
+    """See "Start here" in CONTRIBUTING; tests/test_cells.py runs these sections."""
+    cells = read(path).cells
+    for before, cell in zip(cells, cells[1:], strict=False):
+        if "start-here" in tags(cell):
+            assert cell.cell_type == "code"
+            assert before.cell_type == "markdown"
+            assert before.source.rstrip().endswith(
+                "Starting here? Run the setup cell, then the next one."
+            )
+            assert re.search(r"^## \d+\. ", before.source, re.MULTILINE), "not a section's begin"

@@ -89,6 +89,21 @@ def test_every_target_explains_itself_and_runs_something():
             assert (ROOT / script).exists(), f"make {target} runs {script}"
 
 
+def test_tests_that_are_named_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"\b(test_\w+)\.py(?:::(test_\w+))?", text)
+    assert len(named) > 20
+    for module, test in named:
+        source = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in source, f"{module}.py has no {test}"
+
+
+def test_measurements_that_are_cited_are_stored():
+    for page in [*PAGES, *NOTEBOOKS]:
+        for name in re.findall(r"results/([\w.-]+\.json)", markdown_of(page)):
+            assert (ROOT / "benchmarks" / "results" / name).exists(), f"{page.name} cites {name}"
+
+
 def test_continuous_integration_runs_both_suites():
     text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "set -euo pipefail" in text
