@@ -90,8 +90,10 @@ measure: setup ## measure the mini models on fresh drawn items, and on real phot
 	@$(RUN) -m moda_utils.mini measure-clip --out benchmarks/results/mini-cpu-clip.json
 	@$(RUN) -m moda_utils.mini measure-phi3-vision
 	@$(RUN) benchmarks/captioning.py --profile mini --batch-size 16
+	@$(RUN) -m moda_utils.mini measure-phi3
 	@$(RUN) benchmarks/descriptions.py fresh
-	@if [ -d $(REAL) ]; then $(RUN) benchmarks/descriptions.py real; \
+	@if [ -d $(REAL) ]; then $(RUN) benchmarks/descriptions.py real && \
+	$(RUN) -m moda_utils.mini measure-phi3 --photos $(REAL); \
 	else echo "No folder $(REAL): real photos are not measured."; fi
 
 ablations: setup ## train and grade all variants of notebook 08 (under an hour; MINUTES=10 for a part)

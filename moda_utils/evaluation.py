@@ -363,20 +363,22 @@ def _leakage(
         return {**_interval(leaks, weights), "by": "signs: quotation, 'text', capitals, brand"}
     words = [printed.get(str(item)) for item in frame["product_id"]]
     pairs = zip(texts, words, strict=True)
-    leaks = [_mentions(text, word) if word else np.nan for text, word in pairs]
+    leaks = [mentions(text, word) if word else np.nan for text, word in pairs]
     return {**_interval(leaks, weights), "by": "the printed word"}
 
 
-def _mentions(text: str, word: str) -> bool:
+def mentions(text: str, word: str) -> bool:
+    """Does a text hold a word, or words in this order, in any case?"""
     return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.I) is not None
 
 
 def looks_read(text: str, title: str) -> bool:
     """Does a text look as if it repeated what is written on the item, or the title's brand?"""
-    brand = re.split(r"\b(?:men|women|boys?|girls?|kids|infants?)\b", title, flags=re.I)[0]
+    parts = re.split(r"\b(?:men|women|boys?|girls?|kids|infants?)\b", title, flags=re.I)
+    brand = parts[0] if len(parts) > 1 else title.partition(" ")[0]  # else it has no known end
     words = [word for word in re.findall(r"\w{4,}", brand) if extract(word) == Attributes()]
     return bool(
         _SEEN_TEXT.search(text)
         or (_CAPITALS.search(text) and not text.isupper())
-        or any(_mentions(text, word) for word in words)
+        or any(mentions(text, word) for word in words)
     )

@@ -4,6 +4,7 @@ Each exercise has one part that a program can judge. What is right is computed, 
 code and from the reader's own artefacts, so it holds for any profile and any catalogue.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -176,6 +177,68 @@ def _joined_groups(answer: int, profile: Profile) -> bool:
     names = [str(group).translate(letters) for group in rows.group]
     linked = assign_groups(pd.DataFrame({"image_sha256": hashes, "title": names}))
     return answer == linked.group.nunique()
+
+
+# ---------------------------------------------------------------------------------------------
+# 03 Refinement
+
+
+def _captioned(profile: Profile) -> list[dict[str, Any]]:
+    from .captioning import captions_journal
+    from .refinement import captioned_items
+
+    require(profile.captions_path, "02")
+    catalog = load_catalog(require(profile.catalog_path, "01"))
+    return [item for item in captioned_items(catalog, captions_journal(profile)) if item["caption"]]
+
+
+def _words(*texts: str) -> set[str]:
+    return set(re.findall(r"\w+", " ".join(texts).lower()))
+
+
+@exercise(
+    "03.1", "a text", "a description of the first captioned item that says more and has no fault",
+    hint="colour, type, gender and use are compared with the row. Of what else does nobody know?",
+)  # fmt: skip
+def _unchecked(answer: str, profile: Profile) -> bool:
+    from .refinement import faults
+
+    item = _captioned(profile)[0]
+    known = _words(item["caption"], template_description(item))
+    return not faults(answer, item) and bool(_words(answer) - known)
+
+
+@exercise(
+    "03.2", "a whole number", "the captions without a fault that came back changed all the same",
+    hint="ask faults(caption, row) for each captioned item, then compare with the refined text.",
+)  # fmt: skip
+def _touched(answer: int, profile: Profile) -> bool:
+    from .refinement import faults, refined_journal
+
+    items = _captioned(profile)
+    require(profile.refined_path, "03")
+    rows = refined_journal(profile, items).done()
+    refined = [rows[item["product_id"], item["image_sha256"]]["description"] for item in items]
+    pairs = zip(items, refined, strict=True)
+    return answer == sum(
+        item["caption"] != text and not faults(item["caption"], item) for item, text in pairs
+    )
+
+
+@exercise(
+    "03.3", "a function", "takes a caption and its row, returns a text; nine in ten have no fault",
+    hint="and most of the words that only the caption knows are still there: don't start anew.",
+)  # fmt: skip
+def _mended_by_rule(answer: Callable[[str, dict[str, Any]], str], profile: Profile) -> bool:
+    from .refinement import faults, read_words
+
+    items = _captioned(profile)[:300]
+    texts = [answer(item["caption"], dict(item)) for item in items]
+    known = [_words(template_description(item), *read_words(item)) for item in items]
+    own = [_words(item["caption"]) - words for item, words in zip(items, known, strict=True)]
+    kept = sum(len(words & _words(text)) for words, text in zip(own, texts, strict=True))
+    sound = sum(not faults(text, item) for text, item in zip(texts, items, strict=True))
+    return sound >= 0.9 * len(items) and kept >= 0.6 * sum(map(len, own))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ from PIL import Image, ImageDraw
 from shop import photo_path, shop_row, write_shop
 
 from moda_utils import catch_up, check
+from moda_utils.captioning import captions_journal
 from moda_utils.catalog import load_catalog
 from moda_utils.dataset import load_dataset_dir, template_description
 from moda_utils.exercises import EXERCISES, KINDS
 from moda_utils.features import embed_photos
 from moda_utils.profiles import get_profile
+from moda_utils.refinement import captioned_items, refined_journal
 from moda_utils.training import TrainConfig, plan_epoch, start_model
 
 COLOURS, PEOPLE = ("Red", "Blue", "White", "Black"), ("Men", "Women", "Boys", "Girls", "Men")
@@ -150,6 +152,29 @@ def votes(catalog, profile, k=5):
     return sentences
 
 
+def describe_sixty(profile) -> int:
+    """Captions and refined texts: every third caption has a wrong colour, the refiner adds a word
+    to every fifth text. Returns how many sound captions came back changed."""
+    frame = load_catalog(profile.catalog_path).frame.sort_values(["image_sha256", "product_id"])
+    captions, refined, changed = captions_journal(profile), [], 0
+    for number, item in enumerate(frame.head(60).to_dict("records")):
+        ids = {"product_id": item["product_id"], "image_sha256": item["image_sha256"]}
+        shown = item | ({"colour": "Turquoise Blue"} if number % 3 == 0 else {})
+        text = f"{template_description(shown)}, with stripes and buttons"
+        captions.append([ids | {"raw": text, "description": text, "status": "ok", "ended": True}])
+        changed += number % 3 > 0 and number % 5 == 0
+        added = " all over" if number % 5 == 0 else ""
+        refined.append(f"{template_description(item)}, with stripes and buttons{added}")
+    items = captioned_items(load_catalog(profile.catalog_path), captions)
+    rows = [
+        {"description": text, "status": "ok", "raw": text, "faults": [], "ended": True}
+        | {name: item[name] for name in ("product_id", "image_sha256", "source")}
+        for item, text in zip(items, refined, strict=True)
+    ]
+    refined_journal(profile, items).append(rows)
+    return changed
+
+
 def test_what_a_reader_finds_is_right_and_something_near_is_not(capsys, profile):
     catalog = load_catalog(profile.catalog_path)
     items = catalog.frame
@@ -177,6 +202,10 @@ def test_what_a_reader_finds_is_right_and_something_near_is_not(capsys, profile)
     assert len(set(five)) > 1
     model.save_pretrained(profile.run_dir("moda") / "best")
     processor.save_pretrained(profile.run_dir("moda") / "best")
+    touched = describe_sixty(profile)
+    (caption, *_) = (row["description"] for row in captions_journal(profile).done().values())
+    row = captioned_items(catalog, captions_journal(profile))[0]
+    sound = caption.replace("Turquoise blue", row["colour"])
     found = {
         "00.1": (template_description(first), first.colour),
         "00.2": (180, 12),
@@ -184,6 +213,12 @@ def test_what_a_reader_finds_is_right_and_something_near_is_not(capsys, profile)
         "01.1": ("product_type", "title"),
         "01.2": (cut_off, lambda photo: 0.25),
         "01.3": (linked, items.group.nunique()),
+        "03.1": (f"{sound} and pockets", f"{caption} and pockets"),
+        "03.2": (touched, 60),
+        "03.3": (
+            lambda caption, row: caption.replace("Turquoise blue", row["colour"]),
+            lambda caption, row: template_description(row),
+        ),
         "04.1": (sum(weight.numel() for weight in layer.parameters()), layer.weight.numel()),
         "04.2": (4, 5),
         "04.3": ([1, 2], [2, 2]),

@@ -1,5 +1,6 @@
 """Refinement for real: a small Phi-3 that was trained to answer a handful of captions."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,12 +26,14 @@ from moda_utils.profiles import Checkpoint, Profile, get_profile
 from moda_utils.refinement import (
     FIELDS,
     MOST_WORDS,
+    OPENINGS,
     PROMPT_II,
     Refiner,
     captioned_items,
     faults,
     fill_prompt,
     models_of,
+    opening,
     read_words,
     refine_from_profile,
     refine_items,
@@ -107,6 +110,20 @@ def test_prompt_names_every_field_and_asks_for_json():
     assert "Description: A red shirt\n" in filled
     assert "Gender: Girls\nMaster category: Apparel\nSubcategory: Topwear\n" in filled
     assert "$" not in filled
+
+
+def test_sentences_begin_in_four_ways_that_a_photo_decides():
+    items = [toy_item("A red shirt", image_sha256=f"{number:064x}") for number in range(200)]
+    ways = Counter(opening(item) for item in items)
+    assert set(ways) == set(OPENINGS.values())
+    assert min(ways.values()) > 25
+    assert [opening(item | {"product_id": "2", "caption": "x"}) for item in items] == [
+        opening(item) for item in items
+    ]
+    for field in ("colour", "usage", "gender"):  # nobody is asked to begin with what is unknown
+        ways = {opening(item | {field: ""}) for item in items}
+        assert ways == set(OPENINGS.values()) - {OPENINGS[field]}
+    assert "Begin it with the" in fill_prompt(PROMPT_II, items[0])
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -251,7 +268,9 @@ def test_every_captioned_item_is_refined_once(profile, catalog, captions, refine
     items = captioned_items(catalog, captions)
     assert len(items) == 2 * len(CAPTIONS)  # none that is gone, none without a caption
     summary = refine_items(items, refiner, journal_of(profile, items), batch_size=3)
-    assert (summary.new, summary.copied) == (len(CAPTIONS), len(CAPTIONS))
+    questions = {item["source"] for item in items}  # caption, metadata and opening
+    assert len(CAPTIONS) < len(questions) < len(items)
+    assert (summary.new, summary.copied) == (len(questions), len(items) - len(questions))
     assert summary.statuses == {"ok": 2, "repaired": 2, "retried": 2, "fallback": 8}
     rows = lasting(journal_of(profile, items))
     captions_of = {item["product_id"]: item["caption"] for item in items}

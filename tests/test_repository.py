@@ -14,6 +14,7 @@ import results
 from lines import code_lines
 from moda_utils.captioning import PROMPT_I
 from moda_utils.profiles import ROOT
+from moda_utils.refinement import PROMPT_II
 from moda_utils.storage import write_json
 
 README = ROOT / "README.md"
@@ -266,6 +267,11 @@ def test_importing_the_package_and_its_leaves_loads_no_torch():
 def test_readme_shows_prompt_one_word_for_word():
     block = re.search(r"```html\n(.*?)\n```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert block.group(1).strip() == PROMPT_I.strip()
+
+
+def test_readme_shows_prompt_two_word_for_word():
+    block = re.search(r"```text\n(A vision.*?)\n```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert block.group(1).strip() == PROMPT_II.strip()
 
 
 def test_readme_tables_are_what_make_results_writes():

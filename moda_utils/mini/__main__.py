@@ -10,12 +10,21 @@ import torch
 
 from ..profiles import CHECKPOINTS
 from ..storage import write_json
-from . import measure, measure_phi3_vision, train_clip, train_opt, train_phi3_vision
+from . import (
+    measure,
+    measure_phi3,
+    measure_phi3_vision,
+    train_clip,
+    train_opt,
+    train_phi3,
+    train_phi3_vision,
+)
 
 TRAINERS: dict[str, tuple[Callable[..., dict], float | None]] = {
     "clip": (train_clip.train, 8.0),
     "opt": (train_opt.train, 4.0),
     "phi3_vision": (train_phi3_vision.train, None),
+    "phi3": (train_phi3.train, None),  # learns from the captions of the one before
 }
 """Name of the checkpoint folder: how to train it, and for how many minutes (None: fixed steps)."""
 
@@ -37,10 +46,13 @@ def main() -> None:
     command.add_argument("--out", type=Path, help="also write the JSON to this file")
     command = commands.add_parser("measure-phi3-vision", help="captions of fresh items, as JSON")
     measure_phi3_vision.arguments(command)
+    command = commands.add_parser("measure-phi3", help="refined captions of fresh items, as JSON")
+    measure_phi3.arguments(command)
     options = parser.parse_args()
-    if options.command == "measure-phi3-vision":
-        measure_phi3_vision.run(options)
-        return
+    for name, module in (("phi3-vision", measure_phi3_vision), ("phi3", measure_phi3)):
+        if options.command == f"measure-{name}":
+            module.run(options)
+            return
     if options.command == "measure-clip":
         result = measure.measure_clip(options.checkpoint, options.n)
         print(json.dumps(result, indent=2))

@@ -168,7 +168,7 @@ def _row(product_id: str, item: Item, rng: random.Random, earlier: list[tuple]) 
         item.colour,
         item.usage,
     )
-    title = _title(item, rng)
+    title = shop_title(item, rng)
     if rng.random() < _SAME_TITLE:
         alike = [row[7] for row in earlier if row[1:7] == kind]
         title = rng.choice(alike) if alike else title
@@ -176,7 +176,7 @@ def _row(product_id: str, item: Item, rng: random.Random, earlier: list[tuple]) 
     return (product_id, *kind, title, f"{product_id}.jpg", url)
 
 
-def _title(item: Item, rng: random.Random) -> str:
+def shop_title(item: Item, rng: random.Random) -> str:
     """A shop title: brand, gender, colour, type, some missing. Never the printed word."""
     brand = rng.choice(_BRANDS[item.category])
     who = item.gender + rng.choice(

@@ -9,8 +9,10 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..dataset import COLOUR_WORDS, SINGULAR
+from ..refinement import OPENINGS
 from .items import COLOURS, GENDERS, PRINTED_WORDS, PRODUCT_TYPES, USAGES, Item, sample_item
 from .train_opt import COLOURS as REAL_COLOURS
 from .train_opt import TYPES as REAL_TYPES
@@ -185,21 +187,37 @@ def from_facts(facts: Mapping[str, str]) -> Parts:
     return mend(Parts(2, article, "", "", kind, "", "", ""), facts)
 
 
-def mended(caption: str, facts: Mapping[str, str]) -> str | None:
+def mended(caption: str, facts: Mapping[str, str]) -> Parts | None:
     """What a caption of mini Phi-3 Vision should have been; None if its form is unknown."""
     parts = parse(caption)
     if parts is None:
         return None
     about = "" if '"' in parts.about else parts.about
-    return str(mend(replace(parts, about=about), facts))
+    return mend(replace(parts, about=about), facts)
+
+
+def begun(parts: Parts, facts: Mapping[str, str], start: str) -> Parts:
+    """The same statement, begun as Prompt II asks: `start` is one of `OPENINGS`."""
+    usage, kind, form = facts["usage"].lower(), parts.kind, parts.form
+    if start == OPENINGS[""]:
+        return replace(parts, article=parts.article or ("A pair of " if _is_plural(kind) else "A "))
+    if start == OPENINGS["colour"]:
+        return replace(parts, article="", form={1: 0, 3: 4}.get(form, form))
+    if start == OPENINGS["usage"]:  # "casual shoes" need not say it twice
+        kind = kind.replace(f"{usage} ", "")
+        return replace(parts, article="", form=3, usage=usage, use="", kind=kind)
+    use = parts.use
+    if form > 2:  # these tell the usage by an adjective
+        use = USAGE_PHRASES.get(facts["usage"], (f"for {usage or parts.usage or 'any'} wear",))[0]
+    return replace(parts, article="", form=1, usage="", use=use)
 
 
 @dataclass(frozen=True)
 class Example:
     """One thing to learn: what to answer to a caption and metadata."""
 
-    item: dict[str, str]  # the metadata, `caption` and `title`, as in a row of the catalogue
-    answer: str
+    item: dict[str, str]  # metadata, `caption`, `title`, `image_sha256`: a row of the catalogue
+    parts: Parts  # of the answer
     first: str | None = None  # a faulty first answer, to be asked again for a better one
 
 
@@ -212,9 +230,19 @@ def imagine(rng: random.Random) -> Example:
     parts = mend(parts, facts)
     facts |= {name: "" for name in FACTS if name != "product_type" and rng.random() < UNKNOWN}
     caption, parts = spoil(parts, rng)
-    answer = str(mend(parts, facts) if parts else from_facts(facts))
+    answer = mend(parts, facts) if parts else from_facts(facts)
     first = spoil(parts, rng)[0] if parts and rng.random() < ASKED_AGAIN else None
-    return Example(facts | {"caption": caption, "title": ""}, answer, first)
+    return Example(row(facts, caption, rng), answer, first)
+
+
+def row(facts: Mapping[str, str], caption: str | None, rng: random.Random) -> dict[str, Any]:
+    """A row of a catalogue, of a photo of its own."""
+    return {
+        **facts,
+        "caption": caption,
+        "title": "",
+        "image_sha256": f"{rng.getrandbits(256):064x}",
+    }
 
 
 def foreign(facts: Mapping[str, str], rng: random.Random) -> dict[str, str]:

@@ -24,11 +24,11 @@ from ..answers import Answer
 from ..captioning import Captioner
 from ..phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
 from ..profiles import CHECKPOINTS
-from ..refinement import PROMPT_II, RETRY, Turns, faults, fill_prompt, send_back
+from ..refinement import OPENINGS, PROMPT_II, RETRY, Turns, faults, fill_prompt, opening, send_back
 from ..storage import atomic_dir
 from .catalogue import training_items
 from .compute import autocast
-from .corrections import LEAKED_SENTENCES, LEAKS, Example, facts_of, imagine, mended
+from .corrections import LEAKED_SENTENCES, LEAKS, Example, begun, facts_of, imagine, mended, row
 from .items import PRINTED_WORDS, Item, sample_item
 from .measure_phi3_vision import caption
 from .phi3_tokenizer import build_tokenizer, phrases
@@ -46,13 +46,10 @@ VARIED = 0.2  # of the prompts are edited
 
 CATEGORIES = ("Apparel", "Footwear", "Topwear", "Bottomwear", "Shoes", "Sandal", "Flip Flops")
 LABELS = re.findall(r"^(.+:) \$\w+$", PROMPT_II, re.M)
-SENTENCES = phrases(re.sub(r"^.+: \$\w+$", "", PROMPT_II, flags=re.M))
-KNOWN = [
-    *SENTENCES,
-    *LABELS,
-    *filter(None, map(str.strip, RETRY.split("{}. "))),
-    RETRY.split("{}")[0],
-]
+SENTENCES = phrases(re.sub(r"^.+: \$\w+$|^.*\$opening.*$", "", PROMPT_II, flags=re.M))
+(BEGIN,) = re.findall(r"^.*\$opening.*$", PROMPT_II, re.M)
+BEGINNINGS = [BEGIN.replace("$opening", way) for way in OPENINGS.values()]
+KNOWN = [*SENTENCES, *LABELS, *BEGINNINGS, *RETRY.split(" {}. ")]
 
 
 def words_of(item: Item, rng: random.Random) -> str:
@@ -97,22 +94,21 @@ def read_photos(folder: Path, n: int, seed: int = 700) -> list[Example]:
     """
     model = Phi3VisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     captioner = Captioner(model, Phi3VisionProcessor.from_pretrained(folder))
-    examples = []
+    examples, rng = [], random.Random(seed)
     for number, kind in enumerate(({"balanced": False}, {"balanced": True}, {"printed": True})):
         size = n // 2 if number == 2 else n // 4
         pairs = training_items(size, seed + number, **kind)
         for item, description, _ in caption(captioner, pairs, size):
             facts = facts_of(item)
-            if description and (answer := mended(description, facts)):
-                row = facts | {"caption": description, "title": ""}
-                examples.append(Example(row, answer))
+            if description and (parts := mended(description, facts)):
+                examples.append(Example(row(facts, description, rng), parts))
     return examples
 
 
 def edited(rng: random.Random) -> str:
     """Prompt II without some sentences, or with others in their place."""
     prompt = PROMPT_II
-    for sentence in SENTENCES:
+    for sentence in (*SENTENCES, BEGIN):
         if rng.random() < 0.25:
             prompt = prompt.replace(sentence, rng.choice((*ADDED, "", "", "")))
     return prompt
@@ -124,6 +120,14 @@ def turns_of(example: Example, prompt: str) -> Turns:
     if example.first and (reasons := faults(example.first, example.item)):
         turns = send_back(turns, Answer(json.dumps({"description": example.first}), True), reasons)
     return turns
+
+
+def answer_of(example: Example, prompt: str) -> str:
+    """The answer to learn, begun as the prompt asks."""
+    parts = example.parts
+    if BEGIN in prompt:
+        parts = begun(parts, example.item, opening(example.item))
+    return str(parts)
 
 
 def encode(
@@ -144,7 +148,7 @@ def batches(
     for _ in range(ROUND * BATCH):
         example = rng.choice(read) if read and rng.random() < READ else imagine(rng)
         prompt = edited(rng) if rng.random() < VARIED else PROMPT_II
-        rows.append(encode(tokenizer, turns_of(example, prompt), example.answer))
+        rows.append(encode(tokenizer, turns_of(example, prompt), answer_of(example, prompt)))
     rows.sort(key=lambda row: sum(map(len, row)))
     made = []
     for start in range(0, len(rows), BATCH):
