@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -71,14 +72,17 @@ def require(path: Path, notebook: str) -> Path:
     return path
 
 
-def catch_up(notebook: str, go: bool = False) -> None:
+def catch_up(notebook: str, go: bool = False, captions: bool = False) -> None:
     """Make what a notebook starts from, for a reader who skipped the ones before it.
 
     Prints what will run with minutes and gigabytes. What takes longer than 2 minutes or downloads
     more than 1 GB starts only with `go=True`.
+
+    Args:
+        captions: make the raw and refined descriptions of notebooks 02 and 03 as well.
     """
     profile = get_profile()
-    missing = _missing(notebook, profile)
+    missing = _missing(notebook, profile, ("02", "03") if captions else ())
     if not missing:
         print(f"Everything that notebook {notebook} starts from is here.")
         return
@@ -88,7 +92,8 @@ def catch_up(notebook: str, go: bool = False) -> None:
     minutes, gb = map(sum, zip(*costs, strict=True))
     if not go and (minutes > 2 or gb > 1):
         cheaper = "Cheaper: the profile mini, or MODA_DATA_DIR with fewer items."
-        print(f'Not started. catch_up("{notebook}", go=True) runs it all. {cheaper}')
+        asked = ", captions=True" if captions else ""
+        print(f'Not started. catch_up("{notebook}", go=True{asked}) runs it all. {cheaper}')
         return
     for number in missing:
         _run(number, profile)
@@ -161,10 +166,10 @@ def _products(number: str, profile: Profile) -> list[Path]:
     }.get(number, [])
 
 
-def _missing(notebook: str, profile: Profile) -> list[str]:
+def _missing(notebook: str, profile: Profile, also: Sequence[str] = ()) -> list[str]:
     """Numbers of the notebooks whose artefacts `notebook` lacks, in the order to run them."""
     missing = set()
-    for number in NEEDS.get(notebook, []):
+    for number in (*NEEDS.get(notebook, []), *also):
         if not all(path.exists() for path in _products(number, profile)):
             missing |= {number, *_missing(number, profile)}
     return sorted(missing)

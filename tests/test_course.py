@@ -91,6 +91,23 @@ def test_catch_up_builds_the_catalogue(home, capsys):
     assert (home / "catalog.parquet").stat().st_mtime_ns == written
 
 
+def test_captions_are_made_and_refined_on_request(home, monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr("moda_utils.captioning.caption_from_profile", lambda _: done.append("02"))
+    monkeypatch.setattr("moda_utils.refinement.refine_from_profile", lambda _: done.append("03"))
+    monkeypatch.setattr(course, "_cost", lambda number, profile: (0.1, 0.0))
+    catch_up("05")
+    assert done == []
+    catch_up("05", captions=True)
+    assert done == ["02", "03"]
+    assert "notebook 03: refine the descriptions" in capsys.readouterr().out
+    monkeypatch.setattr(course, "_cost", lambda number, profile: (30.0, 8.0))
+    catch_up("05", captions=True)
+    printed = capsys.readouterr().out
+    assert 'catch_up("05", go=True, captions=True) runs it all' in printed
+    assert done == ["02", "03"]
+
+
 def test_captions_are_made_for_the_notebook_that_corrects_them(home, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr("moda_utils.captioning.caption_from_profile", asked.append)
