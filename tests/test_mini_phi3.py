@@ -333,5 +333,9 @@ def test_measuring_reports_every_stage(tmp_path):
         stage["after_the_gate"]["all_four"]["share"] >= stage["first_answers"]["all_four"]["share"]
     )
     assert result["printed_shirts"]["printed_word_left"]["captions"]["n"] == 20
+    assert stage["details_kept"]["n"] > 10
+    assert stage["begun_as_asked"]["share"] > 0.9
+    assert result["printed_shirts"]["details_kept"] is None  # their captions tell words instead
+    assert result["second_answers_without_a_fault"]["n"] >= 20
     assert set(result["unseen_words"]) == {"known_wordings", "unseen_wordings"}
     json.dumps(result, allow_nan=False)

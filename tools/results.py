@@ -64,7 +64,10 @@ def _device() -> str:
 
 def fill(text: str) -> str:
     """README's text with every marked table written anew."""
-    for name, render in (("notebooks", notebooks_table), ("results", results_tables)):
+    tables = {
+        "notebooks": notebooks_table, "refinement": refinement_table, "results": results_tables,
+    }  # fmt: skip
+    for name, render in tables.items():
         block = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
         if len(block.findall(text)) != 1:
             raise ValueError(f"README needs the marks <!-- {name}:begin/end --> exactly once.")
@@ -97,6 +100,39 @@ def notebooks_table() -> str:
             f"([figures]({_link('mini-cpu-course')})).\n"
         )
     return "\n".join(rows) + "\n" + note
+
+
+def refinement_table() -> str:
+    """Descriptions before and after refinement, and what MODA learns from either."""
+    name = "mini-cpu-refinement"
+    if (figures := _stored(name)) is None:
+        return "Not yet measured.\n"
+    natural, shirts = figures["natural_mix"], figures["printed_shirts"]
+    rows = [
+        f"Small models; {natural['n']:,} fresh drawn items, {shirts['n']:,} fresh T-shirts with a "
+        f"printed word ([figures]({_link(name)})).\n",
+        "| | agrees with the catalogue in all of colour, type, gender, usage | printed word left |",
+        "|---|---|---|",
+    ]
+    stages = {
+        "captions": "first descriptions", "first_answers": "refined, before any check",
+        "after_the_gate": "refined and checked",
+    }  # fmt: skip
+    for stage, label in stages.items():
+        word = shirts["printed_word_left"][stage]
+        rows.append(f"| {label} | {_share(natural[stage]['all_four'])} | {_share(word)} |")
+    for source, label in (("raw", "first"), ("refined", "refined")):
+        if "moda_trained_on" in figures:
+            learnt = figures["moda_trained_on"][source]["printed_shirts"]["any_word"]
+            rows.append(
+                f"| what a MODA trained on {label} descriptions says | - | {_share(learnt)} |"
+            )
+    return "\n".join(rows) + "\n"
+
+
+def _share(figure: dict) -> str:
+    low, high = (f"{100 * bound:.1f}" for bound in figure["interval"])
+    return f"{100 * figure['share']:.1f} [{low}, {high}] %"
 
 
 CRITERIA = ("colour", "style", "category", "gender", "factual_consistency", "overall")

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from transformers import Phi3ForCausalLM, PreTrainedTokenizerFast
 
-from ..answers import parse_answer
+from ..answers import Answer, parse_answer
 from ..captioning import Captioner, caption_from_profile
 from ..catalog import build_catalog, load_catalog
 from ..dataset import load_dataset_dir
@@ -28,7 +28,16 @@ from ..evaluation import grade as grade_texts
 from ..evaluation import looks_read, mentions, score
 from ..phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
 from ..profiles import CHECKPOINTS, ROOT, Profile, get_profile
-from ..refinement import Item, Refined, Refiner, refine_from_profile
+from ..refinement import (
+    OPENINGS,
+    Item,
+    Refined,
+    Refiner,
+    faults,
+    opening,
+    refine_from_profile,
+    send_back,
+)
 from ..serving import generate_texts, load_model
 from ..storage import write_json
 from ..training import train_from_profile
@@ -111,6 +120,8 @@ def measure_stage(refiner: Refiner, items: Sequence[Item]) -> dict:
         "first_answers": graded(items, first),
         "after_the_gate": graded(items, [(text, True) for text in descriptions]),
         **{name: share(statuses[name], n) for name in ("retried", "fallback")},
+        "details_kept": details_kept(items, [text for text, _ in first]),
+        "begun_as_asked": begun_as_asked(items, [text for text, _ in first]),
         **variety(descriptions),
     }
     printed = [n for n, item in enumerate(items) if item["drawn"].printed_word]
@@ -124,6 +135,42 @@ def measure_stage(refiner: Refiner, items: Sequence[Item]) -> dict:
         name: left([texts[n] for n in printed], words) for name, texts in stages.items()
     }
     return result
+
+
+def measure_second(refiner: Refiner, items: Sequence[Item]) -> dict | None:
+    """A faulty caption as the first answer, sent back: how many second answers have no fault?"""
+    asked, rows = [], []
+    for item in items:
+        if item["caption"] and (reasons := faults(item["caption"], item)):
+            text = json.dumps({"description": item["caption"]})
+            asked.append(send_back(refiner.prepare(item), Answer(text, True), reasons))
+            rows.append(item)
+    starts = range(0, len(asked), _BATCH)
+    answers = [answer for start in starts for answer in refiner(asked[start : start + _BATCH])]
+    pairs = zip(answers, rows, strict=True)
+    sound = sum(not faults(parse_answer(*answer)[0], item) for answer, item in pairs)
+    return share(sound, len(rows)) if rows else None
+
+
+def details_kept(items: Sequence[Item], texts: Sequence[str | None]) -> dict | None:
+    """What only the photo shows ("with stripes", "without sleeves"): is it still in the text?"""
+    told = []
+    for item, text in zip(items, texts, strict=True):
+        parts = parse(item["caption"] or "")
+        if parts and parts.about and '"' not in parts.about:
+            told.append(parts.about in (text or ""))
+    return share(sum(told), len(told)) if told else None
+
+
+def begun_as_asked(items: Sequence[Item], texts: Sequence[str | None]) -> dict:
+    """Do the sentences begin as Prompt II asks?"""
+    fields = {way: field for field, way in OPENINGS.items()}
+    right = 0
+    for item, text in zip(items, texts, strict=True):
+        field = fields[opening(item)]
+        wanted = item[field].lower() if field else ("a ", "an ")
+        right += (text or "").lower().startswith(wanted)
+    return share(right, len(items))
 
 
 def measure_unseen(refiner: Refiner, shirts: Sequence[Item]) -> dict:
@@ -197,6 +244,7 @@ def measure(options: argparse.Namespace) -> dict:
         "natural_mix": measure_stage(refiner, natural),
         "printed_shirts": measure_stage(refiner, shirts),
         "unseen_words": measure_unseen(refiner, shirts),
+        "second_answers_without_a_fault": measure_second(refiner, [*natural, *shirts]),
     }  # fmt: skip
     if options.moda:
         with tempfile.TemporaryDirectory() as folder:
