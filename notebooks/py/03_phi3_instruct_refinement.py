@@ -110,8 +110,8 @@ before = grade(list(captioned.caption), captioned)
 for name in ATTRIBUTES:
     wrong = before[before[name] < 10]
     print(f"{name + ':':9} {len(wrong):4} of {len(captioned)} captions say something else or nothing")
-    for text, reason in zip(captioned.caption[wrong.index[:2]], wrong.reason[:2]):
-        print(f"            {text} ({reason})")
+    for row in wrong.assign(text=captioned.caption).drop_duplicates("text").head(2).itertuples():
+        print(f"            {row.text} ({row.reason})")
 
 # %% [markdown]
 # ## 2. Make room
@@ -327,7 +327,7 @@ print("every captioned item has a refined text:", table.refined.notna().all())
 # %% [markdown]
 # ### 6.1 Before and after
 #
-# What the refiner took out is struck through, what it put in is bold.
+# What the refiner took out is struck through, what it put in is bold. First come captions that had a fault, then some that only had to begin otherwise.
 
 # %%
 from difflib import SequenceMatcher
@@ -346,10 +346,11 @@ def marked(before: str, after: str) -> str:
             said += [f"<del>{gone}</del>"] * bool(gone) + [f"<b>{come}</b>"] * bool(come)
     return "".join(said)
 
+
 # %%
-def before_after(rows: pd.DataFrame) -> HTML | str:
+def before_after(rows: pd.DataFrame) -> HTML:
     if rows.empty:
-        return "no such description"
+        return HTML("There is no such description.")
     shown = pd.DataFrame({
         "before and after": [marked(row.caption or "", row.refined) for row in rows.itertuples()],
         "catalogue": [escape(", ".join(row)) for row in rows[FIELDS].itertuples(index=False)],
@@ -357,7 +358,10 @@ def before_after(rows: pd.DataFrame) -> HTML | str:
     return HTML(shown.to_html(escape=False, index=False))
 
 changed = table[(table.caption.fillna("") != table.refined) & (table.status != "fallback")]
-before_after(changed.sample(min(12, len(changed)), random_state=1))
+faulty = changed[[bool(faults(row.caption, row._asdict())) for row in changed.itertuples()]]
+others = changed.drop(faulty.index)
+before_after(pd.concat([rows.sample(min(most, len(rows)), random_state=1)
+                        for rows, most in ((faulty, 9), (others, 4))]))
 
 # %% [markdown]
 # Look for what should *not* have changed. Did a pattern get lost, or a bow? Was a right word replaced by another right one for no reason?
@@ -410,20 +414,26 @@ plots.bars_with_intervals(criteria, profile=profile, n=len(both), ceilings=["ref
 #
 # ### 7.3 What only the photo knows
 #
-# The template is right as well. What do we have beyond it? Count the words that are in no row: how many of the captions' own words has the refiner kept?
+# The template is right as well. What do we have beyond it? Count the longer words that stand in no row: how many of the captions' own words has the refiner kept, and which are gone?
 
 # %%
 def own_words(text: str, row: dict) -> set[str]:
     """Words that neither the metadata nor what was read off the photo can explain."""
-    known = f"{template_description(row)} {' '.join(read_words(row))}".lower().split()
-    return set(text.lower().replace(",", "").replace(".", "").split()) - set(known)
+    known = f"{template_description(row)} {' '.join(read_words(row))}".lower()
+    return {word for word in re.findall(r"[\w-]{4,}", text.lower()) if word not in known}
 
-kept = [own_words(row["caption"], row) & own_words(row["refined"], row)
-        for row in both.to_dict("records")]
-said = [own_words(row["caption"], row) for row in both.to_dict("records")]
-share = sum(map(len, kept)) / max(1, sum(map(len, said)))
-print(f"{share:.0%} of the captions' own words are in the refined texts")
-print("most frequent:", ", ".join(word for word, _ in Counter(w for s in kept for w in s).most_common(18)))
+kept, gone = Counter(), Counter()
+for row in both.to_dict("records"):
+    before_, after_ = (own_words(row[name], row) for name in ("caption", "refined"))
+    kept.update(before_ & after_)
+    gone.update(before_ - after_)
+print(f"kept {kept.total()} of {kept.total() + gone.total()}, most often:")
+print(fill(", ".join(f"{word} {number}" for word, number in kept.most_common(16)), 88))
+print("\ngone, most often:")
+print(fill(", ".join(f"{word} {number}" for word, number in gone.most_common(16)), 88))
+
+# %% [markdown]
+# Two kinds of words may go: those around a word that was read ("print", "front", "says"), and those of the phrase for the usage, where the sentence had to begin otherwise ("designed", "everyday"). A pattern, a sleeve or a bow among the lost ones would be a loss.
 
 # %% [markdown]
 # ### 7.4 Length and vocabulary

@@ -78,6 +78,7 @@ print(yours, "\n  faults:", faults(yours, item) or "none")
 check("03.1", yours)
 plots.photo_grid([catalog.root / item["image"]], [yours], profile=profile, columns=4, n=1)
 
+
 # %% [markdown]
 # To find it, a check would have to look at the photo: ask a model that sees whether there is a zip, or compare an embedding of the sentence with that of the photo, as CLIPScore does. There is a cheaper way that catches part of it. The refiner sees two texts and nothing else, so **a word that stands in neither of them can't come from the photo**. How many refined texts hold such words?
 
@@ -123,7 +124,7 @@ print(f"sound captions that were spoilt: {len(spoilt)}")
 #
 # *Write `mend(caption, row)`. How many of your answers pass? What does it do with a sentence that it has not foreseen?*
 #
-# Two steps. Where something is quoted, the whole phrase around it goes, from "with" or "that" to the next comma. Then every run of words that states a wrong value gives way to the right one; `extract` knows which runs those are.
+# Two steps. Where something is quoted, the whole phrase around it goes, from "with" or "that" to the next comma. Then every word, or pair of words, that states a wrong value gives way to the right one; `extract` knows which those are.
 
 # %%
 from moda_utils.attributes import extract
@@ -133,13 +134,18 @@ FIELDS = {"colours": "colour", "product_types": "product_type", "genders": "gend
 
 def swap(text: str, field: str, value: str, word: str) -> str:
     """Put `word` where the text states another value of this attribute."""
+    def stated(*run: str) -> frozenset:
+        return getattr(extract(" ".join(run)), field)
+
     tokens = text.split()
-    for size in (3, 2, 1):
+    for size in (2, 1):  # "navy blue" before "blue"
         for start in range(len(tokens) - size + 1):
-            run = " ".join(tokens[start : start + size])
-            stated = getattr(extract(run), field)
-            if stated and value not in stated:
-                end = re.search(r"('s|')?[,.]?$", run)[0]
+            run, after = tokens[start : start + size], tokens[start + size : start + size + 1]
+            alone = [bool(stated(token)) for token in run]
+            if any(alone) and not all(alone) or not stated(*run, *after):
+                continue  # a neighbour that says nothing; "short" in "short sleeves"
+            if stated(*run) and value not in stated(*run):
+                end = re.search(r"('s|')?[,.]?$", run[-1])[0]
                 tokens[start : start + size] = [word + end] + [""] * (size - 1)
     return " ".join(filter(None, tokens))
 
