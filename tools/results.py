@@ -111,7 +111,7 @@ def refinement_table() -> str:
     rows = [
         f"Small models; {natural['n']:,} fresh drawn items, {shirts['n']:,} fresh T-shirts with a "
         f"printed word ([figures]({_link(name)})).\n",
-        "| | agrees with the catalogue in all of colour, type, gender, usage | printed word left |",
+        "| | agrees with the catalogue in all of colour, type, gender, usage | printed word in the text |",
         "|---|---|---|",
     ]
     stages = {
@@ -124,9 +124,8 @@ def refinement_table() -> str:
     for source, label in (("raw", "first"), ("refined", "refined")):
         if "moda_trained_on" in figures:
             learnt = figures["moda_trained_on"][source]["printed_shirts"]["any_word"]
-            rows.append(
-                f"| what a MODA trained on {label} descriptions says | - | {_share(learnt)} |"
-            )
+            trained = f"a MODA trained on {label} descriptions (words read or invented)"
+            rows.append(f"| {trained} | - | {_share(learnt)} |")
     return "\n".join(rows) + "\n"
 
 
