@@ -58,7 +58,7 @@ Turns = list[dict[str, str]]  # a conversation: role and content of each turn
 class Refined(NamedTuple):
     """What became of one description."""
 
-    text: str  # the model's last answer, "" if it was not asked
+    raw: str  # the model's last answer, "" if it was not asked
     ended: bool
     description: str
     status: str  # "ok", "repaired", "retried" or "fallback"
@@ -233,7 +233,10 @@ class RefinedJournal(Journal):
 
     def done(self) -> dict[tuple[str, str], Row]:
         rows = super().done()
-        current = {key: row for key, row in rows.items() if row["source"] == self.sources.get(key)}
+        sources = self.sources
+        current = {
+            k: row for k, row in rows.items() if k in sources and row["source"] == sources[k]
+        }
         self.ignored += len(rows) - len(current)
         return current
 
@@ -274,13 +277,7 @@ def refine_items(
         answer=refiner.refine,
         batch_size=batch_size or refiner.batch_size(),
         same=lambda item: item["source"],
-        finish=lambda item, refined: {
-            "raw": refined.text,
-            "description": refined.description,
-            "status": refined.status,
-            "faults": refined.faults,
-            "source": item["source"],
-        },
+        finish=lambda item, refined: refined._asdict() | {"source": item["source"]},
         noun="description",
     )
 

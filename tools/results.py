@@ -111,7 +111,7 @@ def refinement_table() -> str:
     rows = [
         f"Small models; {natural['n']:,} fresh drawn items, {shirts['n']:,} fresh T-shirts with a "
         f"printed word ([figures]({_link(name)})).\n",
-        "| | agrees with the catalogue in all of colour, type, gender, usage | printed word in the text |",
+        "| | colour, type, gender and usage are right | printed word in the text |",
         "|---|---|---|",
     ]
     stages = {
