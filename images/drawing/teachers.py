@@ -69,6 +69,7 @@ PROMPT_2 = [
     Note("Do not mention", "no wearer", ""),
     Note("Keep what only", "but keep what was seen", "pattern and cut stand in no\ncolumn"),
     Note("Write one natural", "length", ""),
+    Note("Begin it with", "another start for each item", ""),
     Note("The output should", "JSON", "a program reads the answer"),
 ]  # fmt: skip
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION)

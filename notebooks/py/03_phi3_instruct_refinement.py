@@ -150,7 +150,15 @@ print(f"free on {device}: {free_memory(device) / 1e9:.1f} GB")
 #
 # ### 3.1 What it says
 #
-# Prompt I asked for a description. Prompt II hands over two texts and says how to settle their quarrel. First comes the situation:
+# Prompt I asked for a description. Prompt II hands over two texts and says how to settle their quarrel. As a whole:
+
+# %%
+from moda_utils import show_figure
+
+show_figure("prompt_2")
+
+# %% [markdown]
+# First comes the situation:
 
 # %% tags=["nbval-check-output"]
 from moda_utils.refinement import PROMPT_II
@@ -379,12 +387,36 @@ before_after(mended.head(6))
 # %% [markdown]
 # ## 7. Is it better?
 #
+# Four ways to look at it: printed words, agreement, details, variety. Starting here? Run the setup cell, then the next one.
+
+# %% tags=["start-here"]
+import re
+from collections import Counter
+from textwrap import fill
+
+import pandas as pd
+
+from moda_utils import plots, require
+from moda_utils.captioning import captions_journal
+from moda_utils.catalog import load_catalog
+from moda_utils.dataset import template_description
+from moda_utils.evaluation import printed_words, score
+from moda_utils.refinement import captioned_items, read_words, refined_journal
+
+require(profile.refined_path, "03")
+catalog, captions = load_catalog(profile.catalog_path), captions_journal(profile)
+items = captioned_items(catalog, captions)
+journal, printed = refined_journal(profile, items), printed_words(catalog.root)
+written = {product_id: row["description"] for (product_id, _), row in journal.done().items()}
+both = pd.DataFrame(items).assign(refined=lambda rows: rows.product_id.map(written))
+both = both.dropna(subset=["caption", "refined"]).reset_index(drop=True)
+
+# %% [markdown]
 # ### 7.1 Printed words
 #
 # The reason for this notebook. How many captions repeat what is printed on the item, and how many refined texts still do? The interval says how far the share could move with other items of the same kind.
 
 # %%
-both = table[table.caption.notna()].reset_index(drop=True)
 texts = {"caption": list(both.caption), "refined": list(both.refined),
          "template": [template_description(row) for row in both.to_dict("records")]}
 scores = {name: score(said, both, printed=printed) for name, said in texts.items()}
@@ -476,9 +508,9 @@ for name, said in texts.items():
 from moda_utils.dataset import account, texts_of, write_dataset
 from moda_utils.refinement import models_of
 
-written = texts_of(catalog, raw=captions.done(), refined=journal.done())
-write_dataset(catalog, written, profile.dataset_dir, models_of(captions, journal))
-print(account(catalog, written))
+all_texts = texts_of(catalog, raw=captions.done(), refined=journal.done())
+write_dataset(catalog, all_texts, profile.dataset_dir, models_of(captions, journal))
+print(account(catalog, all_texts))
 
 # %% [markdown]
 # Does it load where nobody has our code? The `datasets` library reads the folder by its card:
