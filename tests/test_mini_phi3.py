@@ -48,8 +48,7 @@ from moda_utils.profiles import CHECKPOINTS
 from moda_utils.refinement import OPENINGS, PROMPT_II, RETRY, Refiner, faults, fill_prompt
 from moda_utils.storage import read_json
 
-SHIPPED = CHECKPOINTS / "phi3"
-shipped = pytest.mark.skipif(not SHIPPED.exists(), reason="mini Phi-3 is not shipped yet")
+SHIPPED, VISION = CHECKPOINTS / "phi3", CHECKPOINTS / "phi3_vision"
 
 
 @pytest.fixture(scope="module")
@@ -230,10 +229,7 @@ def test_training_learns_and_is_stored_as_the_real_one(tmp_path):
 
 
 def test_captions_of_mini_phi3_vision_are_learnt_from(tmp_path):
-    vision = CHECKPOINTS / "phi3_vision"
-    if not vision.exists():
-        pytest.skip("mini Phi-3 Vision is not shipped yet")
-    read = train_phi3.read_photos(vision, 40)
+    read = train_phi3.read_photos(VISION, 40)
     assert 30 < len(read) <= 40
     assert all(faults(str(example.parts), example.item) == [] for example in read)
     assert sum('"' in example.item["caption"] for example in read) > 10
@@ -242,7 +238,6 @@ def test_captions_of_mini_phi3_vision_are_learnt_from(tmp_path):
 # The shipped checkpoint
 
 
-@shipped
 def test_the_shipped_one_is_small_and_loads_by_the_usual_classes(refiner):
     size = sum(file.stat().st_size for file in SHIPPED.iterdir())
     assert size < 6e6
@@ -265,7 +260,6 @@ def drawn(n: int, seed: int) -> list[dict]:
     return rows
 
 
-@shipped
 def test_errors_are_mended(refiner):
     items = drawn(150, 1)
     answers = first_answers(refiner, items)
@@ -282,7 +276,6 @@ def test_errors_are_mended(refiner):
     assert variety([refined.description for refined in final])["distinct"]["share"] > 0.5
 
 
-@shipped
 def test_a_clean_description_stays(refiner):
     """Up to its beginning, if the prompt does not ask for another one."""
     rng = random.Random(11)
@@ -296,7 +289,6 @@ def test_a_clean_description_stays(refiner):
     assert sum(same) > 50
 
 
-@shipped
 def test_words_that_training_never_saw_are_removed(refiner):
     items, words = [], []
     for n, word in enumerate(UNSEEN_WORDS * 2):
@@ -310,7 +302,6 @@ def test_words_that_training_never_saw_are_removed(refiner):
     assert left([refined.description for refined in refine(refiner, items)], words)["share"] < 0.05
 
 
-@shipped
 @pytest.mark.parametrize("caption", ['"LOVE"', 'The text reads "SALE 50".', "<|end|>", None, ""])
 def test_without_a_usable_caption_the_metadata_speak(refiner, caption):
     item = drawn(1, 3)[0] | {"caption": caption}
@@ -318,13 +309,9 @@ def test_without_a_usable_caption_the_metadata_speak(refiner, caption):
     assert faults(refined.description, item) == []
 
 
-@shipped
 def test_measuring_reports_every_stage(tmp_path):
-    vision = CHECKPOINTS / "phi3_vision"
-    if not vision.exists():
-        pytest.skip("mini Phi-3 Vision is not shipped yet")
     options = argparse.Namespace(
-        checkpoint=SHIPPED, captioner=vision, n=30, printed=20, seed=5, moda=False
+        checkpoint=SHIPPED, captioner=VISION, n=30, printed=20, seed=5, moda=False
     )
     result = measure(options)
     stage = result["natural_mix"]
