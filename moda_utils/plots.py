@@ -29,6 +29,13 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY, INK = "#56B4E9", "#AA4499", "#8A8A8A", "#222222"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, GREY, INK)
 
+# Printed by the original notebook (real photos, template captions): epoch, train, validation.
+ORIGINAL_LOSSES = (
+    (1, 6.653, 4.150), (2, 3.080, 2.313), (3, 1.889, 1.390), (4, 1.061, 0.733), (5, 0.646, 0.509),
+    (6, 0.471, 0.429), (8, 0.340, 0.313), (10, 0.283, 0.270), (12, 0.244, 0.241),
+    (15, 0.218, 0.224), (18, 0.192, 0.204), (20, 0.185, 0.203),
+)  # fmt: skip
+
 STYLE = {
     "axes.grid": True, "axes.axisbelow": True, "axes.edgecolor": "#666666", "grid.color": "#E3E3E3",
     "axes.spines.right": False, "axes.spines.top": False, "legend.frameon": False,
@@ -163,7 +170,13 @@ def counts(*series: pd.Series, profile: Profile, top: int = 12) -> CourseFigure:
 
 
 def loss_curves(
-    history: Any, *, profile: Profile, n: int | None = None, best: int | None = None
+    history: Any,
+    *,
+    profile: Profile,
+    n: int | None = None,
+    best: int | None = None,
+    note: str = "",
+    original: bool = False,
 ) -> CourseFigure:
     """Loss by epoch, linear left and logarithmic right: training solid, validation dash-dotted.
 
@@ -171,6 +184,8 @@ def loss_curves(
         history: rows (or a table) with `epoch`, `split` ("train" or "validation") and `loss`;
             several rows of one epoch and split are averaged, by `tokens` where there are any.
         best: an epoch to mark, such as the one whose weights were kept.
+        note: what else the stamp says, such as which captions were learnt from.
+        original: also draw what the original notebook printed, named as its own.
     """
     table = epoch_losses(history)
     made, axes = figure(1, 2, height=3.3)
@@ -181,13 +196,19 @@ def loss_curves(
                 axis.plot(table.index, table[split], style, color=colour, label=split, marker=".")
         if best is not None:
             axis.axvline(best, color=GREY, lw=1, ls=":", label=f"best: epoch {best:g}")
+        if original:
+            epochs, train, validation = zip(*ORIGINAL_LOSSES, strict=True)
+            for values, style, split in ((train, "-", "train"), (validation, "-.", "validation")):
+                axis.plot(
+                    epochs, values, style, color=GREY, lw=1, label=f"original notebook, {split}"
+                )
         axis.set(xlabel="epoch", ylabel="cross-entropy per token", yscale=scale, title=title)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.yaxis.set_major_formatter("{x:g}")
     axes[0, 1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes[0, 1].yaxis.set_minor_formatter("")
-    axes[0, 0].legend()
-    stamp(made, profile, n)
+    axes[0, 0].legend(fontsize=8)
+    stamp(made, profile, n, note)
     return made
 
 

@@ -145,6 +145,17 @@ def test_loss_curves_draw_validation_dash_dotted(profile):
     assert styles["train"] == "-" and styles["validation"] == "-."
     assert (linear.get_yscale(), logarithmic.get_yscale()) == ("linear", "log")
     assert "best: epoch 2" in styles
+    assert not any(label.startswith("original") for label in styles)
+
+
+def test_the_original_notebook_s_losses_are_drawn_under_its_name(profile):
+    rows = [{"epoch": 1, "split": "train", "loss": 3.0}]
+    figure = plots.loss_curves(rows, profile=profile, original=True, note="refined captions")
+    for axis in figure.axes:
+        lines = {line.get_label(): line for line in axis.lines}
+        assert list(lines["original notebook, train"].get_ydata())[::11] == [6.653, 0.185]
+        assert list(lines["original notebook, validation"].get_ydata())[::11] == [4.150, 0.203]
+    assert "refined captions" in figure._supxlabel.get_text()
 
 
 def test_bars_show_interval_and_hatch_ceilings_and_allow_gaps(profile):

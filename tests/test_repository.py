@@ -351,3 +351,37 @@ def test_results_are_rendered_as_stored(tmp_path, monkeypatch):
     assert "not yet measured" not in text
     monkeypatch.setattr(results, "RESULTS", tmp_path / "empty")
     assert "not yet measured" in results.results_tables()
+
+
+def test_costs_of_training_are_rendered_as_stored(tmp_path, monkeypatch):
+    way = {"seconds_20_epochs": 6000, "seconds_20_epochs_calculated": True, "peak_gb": 4.2}
+    speed = {
+        "device": "cpu",
+        "items": 290,
+        "original": way,
+        "ours": {**way, "seconds_20_epochs": 3000, "peak_gb": 5.0},
+        "times_faster_20_epochs": 2.0,
+        "losses": {"largest_relative_difference": 1.2e-6},
+    }
+    seeds = {
+        "items": 958,
+        "captions": "refined",
+        "epochs": 20,
+        "processors": 2,
+        "mean_validation_loss": 0.7,
+        "largest_distance_from_mean": 0.012,
+        "runs": [{"seconds": 50.0}, {"seconds": 61.0}],
+    }
+    folder = tmp_path / "benchmarks" / "results"
+    write_json(folder / "full-cpu-training.json", speed)
+    write_json(folder / "mini-cpu-training-seeds.json", seeds)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", folder)
+    text = results.training_tables()
+    assert "290 items | 100.0 min (calculated) | 50.0 min (calculated) | 2.0 times" in text
+    assert "4.2 and 5.0 GB | equal but for 1.2e-06" in text
+    assert "a GPU | not yet run" in text
+    assert "2 seeds: at most 61 s for 20 epochs on 2 processor cores" in text
+    assert "0.700 on average, no seed farther from it than 1.2%" in text
+    write_json(folder / "full-nvidia-a100-training.json", {**speed, "device": "NVIDIA A100"})
+    assert "not yet run" not in results.training_tables()

@@ -65,7 +65,8 @@ def _device() -> str:
 def fill(text: str) -> str:
     """README's text with every marked table written anew."""
     tables = {
-        "notebooks": notebooks_table, "refinement": refinement_table, "results": results_tables,
+        "notebooks": notebooks_table, "refinement": refinement_table, "training": training_tables,
+        "results": results_tables,
     }  # fmt: skip
     for name, render in tables.items():
         block = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
@@ -132,6 +133,43 @@ def refinement_table() -> str:
 def _share(figure: dict) -> str:
     low, high = (f"{100 * bound:.1f}" for bound in figure["interval"])
     return f"{100 * figure['share']:.1f} [{low}, {high}] %"
+
+
+def training_tables() -> str:
+    """Cost of the original's and of our training, and how much the loss depends on the seed."""
+    rows = [
+        "| Real sizes, random weights | original, 20 epochs | ours, 20 epochs | faster | "
+        "memory, original and ours | losses of both over 50 steps |",
+        "|---|---|---|---|---|---|",
+    ]
+    for path in sorted(RESULTS.glob("full-*-training.json")):
+        figures = read_json(path)
+        both = [figures["original"], figures["ours"]]
+        took = [
+            duration(way["seconds_20_epochs"])
+            + (" (calculated)" if way["seconds_20_epochs_calculated"] else "")
+            for way in both
+        ]
+        memory = " and ".join(f"{way['peak_gb']:.1f}" for way in both)
+        name = f"[{figures['device']}]({_link(path.stem)}), {figures['items']:,} items"
+        rows.append(
+            f"| {name} | {took[0]} | {took[1]} | {figures['times_faster_20_epochs']:.1f} times | "
+            f"{memory} GB | equal but for {figures['losses']['largest_relative_difference']:.1e} |"
+        )
+    if not any(RESULTS.glob("full-nvidia-*-training.json")):
+        rows.append("| a GPU | not yet run | not yet run | | | |")
+    text = "\n".join(rows) + "\n"
+    if seeds := _stored("mini-cpu-training-seeds"):
+        slowest = max(run["seconds"] for run in seeds["runs"])
+        text += (
+            f"\nSmall models, {seeds['items']:,} drawn items, {seeds['captions']} descriptions, "
+            f"{len(seeds['runs'])} seeds: at most {slowest:.0f} s for {seeds['epochs']} epochs on "
+            f"{seeds['processors']} processor cores; validation "
+            f"loss {seeds['mean_validation_loss']:.3f} on average, no seed farther from it than "
+            f"{seeds['largest_distance_from_mean']:.1%} "
+            f"([figures]({_link('mini-cpu-training-seeds')})).\n"
+        )
+    return text
 
 
 CRITERIA = ("colour", "style", "category", "gender", "factual_consistency", "overall")

@@ -4,6 +4,7 @@ import matplotlib
 import pandas as pd
 
 from moda_utils.evaluation import CRITERIA, grade
+from moda_utils.plots import ORIGINAL_LOSSES
 
 from .board import (
     BLUE,
@@ -25,19 +26,12 @@ from .board import (
     Page,
 )  # fmt: skip
 
-# As the original notebook prints them: epoch, loss on train, loss on validation.
-SEED = [
-    (1, 6.653, 4.150), (2, 3.080, 2.313), (3, 1.889, 1.390), (4, 1.061, 0.733), (5, 0.646, 0.509),
-    (6, 0.471, 0.429), (8, 0.340, 0.313), (10, 0.283, 0.270), (12, 0.244, 0.241),
-    (15, 0.218, 0.224), (18, 0.192, 0.204), (20, 0.185, 0.203),
-]  # fmt: skip
-
 
 def seed_loss() -> Page:
     page = Page(3.3)
     title = "The original notebook’s losses (not ours): real photos, template captions"
     page.text(0.15, 3.1, title, HEAD, align="left", weight="bold")
-    epochs, train, validation = zip(*SEED, strict=True)
+    epochs, train, validation = zip(*ORIGINAL_LOSSES, strict=True)
     for left, scale in ((0.55, "linear"), (4.2, "log")):
         axis = page.figure.add_axes((left / WIDTH, 0.72 / 3.3, 3.2 / WIDTH, 2.05 / 3.3))
         for values, colour, marker, label in (

@@ -125,7 +125,7 @@ plots.photo_grid([photos[0], squares[0], photos[1], squares[1]],
                  ["photo", "what the encoder sees"] * 2, profile=profile, columns=4, n=2)
 
 # %% [markdown]
-# A photo in portrait format loses a strip above and below. As long as no item reaches into it, nothing is lost; notebook 1 has an exercise on that.
+# A photo in portrait format loses a strip above and below. As long as no item reaches into it, nothing is lost. Notebook 1 has an exercise on that, and notebook 5 measures whether another way would be better.
 #
 # ### 2.2 From pixels to an embedding
 #
@@ -247,6 +247,15 @@ for name, part in {"image": image, "words": words, "sequence": sequence}.items()
 # * the **last `</s>`** is a question that matters. A model that is never asked for the end never learns to stop.
 #
 # Questions that don't count get the label -100, which the loss skips.
+
+# %% cellView="form"
+# @title Figure: two descriptions of different lengths { display-mode: "form" }
+from moda_utils import show_figure
+
+show_figure("sequence")
+
+# %% [markdown]
+# The same as a table, made from the processor's output:
 
 # %% tags=["nbval-check-output"]
 labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
@@ -402,24 +411,30 @@ print("says the same:", again == theirs)
 # %% [markdown]
 # ## Exercises
 #
-# **1 (easy). A leaner bridge.** How many parameters has a projection of one single layer? And one whose middle layer is as narrow as the embedding? Guess first.
+# Each ends in a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [04_solutions](solutions/04_solutions.ipynb).
+#
+# **1 (easy). A leaner bridge.** How many parameters would a projection of one single layer have, in the model of this notebook? And how many does one have at real size whose middle layer is as narrow as the embedding? Guess first.
 
 # %%
+from moda_utils import check
+
 for middle in (3072, 768, 512, 64):
     two_layers = 512 * middle + middle + middle * 768 + 768
     print(f"512 -> {middle:4} -> 768: {two_layers:>9,} parameters")
+check("04.1")  # then: check("04.1", your_number)
 
 # %% [markdown]
-# **2 (medium). More than one word.** A photo says more than one word, LLaVA would object. Let the projection give four places instead of one: make the last layer four times as wide, and cut its output into four vectors. What has to change in the labels?
+# **2 (medium). More than one word.** A photo says more than one word, LLaVA would object. Let the projection give four places instead of one: make the last layer four times as wide, and cut its output into four vectors. What has to change in the labels? And at which place, counted from 0, is the first word of the description asked for?
 
 # %%
 places, hidden = 4, narrow.out_features
 wider = torch.nn.Linear(narrow.in_features, places * hidden)
 output = wider(torch.randn(2, narrow.in_features)).view(2, places, hidden)
 print("photos, places, numbers:", tuple(output.shape))
+check("04.2")
 
 # %% [markdown]
-# **3 (hard). Another voice.** Any causal language model can take the place of OPT. Build a MODA around the architecture of Llama, with random weights and small sizes, and give it one training step. Which of its special tokens open and close a text?
+# **3 (hard). Another voice.** Any causal language model can take the place of OPT. Build a MODA around the architecture of Llama, with random weights and small sizes, and give it one training step. Which of its special tokens open and close a text, and which one does MODA use for both?
 
 # %%
 from transformers import LlamaConfig
@@ -428,6 +443,7 @@ llama = LlamaConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2,
                     num_attention_heads=4, num_key_value_heads=2, vocab_size=500)
 other = ModaForConditionalGeneration(ModaConfig(model.config.vision_config, llama))
 print(f"{size(other.language_model):,} parameters, end mark {other.config.end_token_id}")
+check("04.3")
 
 # %% [markdown]
 # ## Further reading

@@ -1,0 +1,95 @@
+"""The training benchmark, whole, with models of a few thousand weights and small photos."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from shop import shop_row, write_shop
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, OPTConfig
+
+from moda_utils.catalog import build_catalog
+from moda_utils.modeling_moda import ModaConfig, ModaForConditionalGeneration, ModaProcessor
+from moda_utils.profiles import ROOT, get_profile
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    path = ROOT / "benchmarks" / "training.py"
+    spec = importlib.util.spec_from_file_location("training_benchmark", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    real = module.real_size()[1].tokenizer
+
+    def tiny() -> tuple[ModaForConditionalGeneration, ModaProcessor]:
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        vision = {**sizes, "intermediate_size": 16, "image_size": 32, "patch_size": 16}
+        vision = CLIPVisionConfig(**vision, projection_dim=12)
+        text = OPTConfig(**sizes, ffn_dim=16, word_embed_proj_dim=16)
+        side = {"height": 32, "width": 32}
+        images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=side)
+        return ModaForConditionalGeneration(ModaConfig(vision, text)), ModaProcessor(images, real)
+
+    monkeypatch.setattr(module, "real_size", tiny)
+    monkeypatch.setattr(module, "REAL_PHOTO", (48, 64))
+    monkeypatch.setattr(module, "STEPS", 6)
+    return module
+
+
+def test_both_ways_train_the_same_and_every_figure_is_measured(
+    benchmark, tmp_path, monkeypatch, capsys
+):
+    arguments = ["training.py", "--items", "40", "--results", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", arguments)
+    benchmark.main()
+    result = json.loads((tmp_path / "full-cpu-training.json").read_text())
+    assert json.loads(capsys.readouterr().out.split("\n{", 1)[1].join(["{", ""])) == result
+    assert (result["items"], result["weights"], result["reduced"]) == (40, "random", True)
+    losses = result["losses"]
+    assert losses["steps"] == 6
+    assert losses["largest_relative_difference"] < 1e-4
+    assert losses["first"][0] > losses["last"][0]  # and they were really trained
+    for way in ("original", "ours"):
+        figures = result[way]
+        assert figures["seconds_per_epoch"] > 0 and figures["peak_gb"] > 0
+        assert figures["samples_per_second"] > 0 and 0 < figures["flop_utilisation"] < 1
+        assert figures["seconds_20_epochs_calculated"]
+    assert result["ours"]["encoding_once_seconds"] > 0
+    expected = result["original"]["seconds_20_epochs"] / result["ours"]["seconds_20_epochs"]
+    assert result["times_faster_20_epochs"] == pytest.approx(expected, rel=0.02)
+
+
+def test_operations_of_the_real_sizes(benchmark, tmp_path):
+    """One item of 10 words has 13 places; OPT-125M and the projection have 127.6 million weights
+    in matrices and biases that a place passes through."""
+    with torch.device("meta"):
+        model = ModaForConditionalGeneration(ModaConfig(CLIPVisionConfig(), OPTConfig()))
+    shop = benchmark.Shop(tmp_path, 5)
+    shop.texts = [" ".join(["w7"] * 10)] * 5
+    operations = benchmark.flops_per_epoch(shop, model, None)
+    weights = 125_239_296 + 3_936_000 - 2050 * 768
+    assert operations["training"] == 13 * weights * (4 * 6 + 1 * 2)
+    assert operations["encoding"] == 2 * 87_849_216 * 50 * 5
+
+
+def test_seeds_are_measured_on_the_profile_s_own_dataset(benchmark, tmp_path, monkeypatch):
+    write_shop(tmp_path / "shop", [shop_row(number) for number in range(20)])
+    for name, value in {
+        "MODA_PROFILE": "mini",
+        "MODA_DATA_DIR": str(tmp_path / "shop"),
+        "MODA_HOME": str(tmp_path / "home"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    build_catalog(get_profile())
+    recipe = benchmark.recipe
+    monkeypatch.setattr(benchmark, "recipe", lambda profile, **c: recipe(profile, epochs=2, **c))
+    result = benchmark.measure_seeds([0, 1], "template")
+    runs = result["runs"]
+    assert [run["seed"] for run in runs] == [0, 1]
+    assert runs[0]["validation_loss"] != runs[1]["validation_loss"]
+    mean = (runs[0]["validation_loss"] + runs[1]["validation_loss"]) / 2
+    assert result["mean_validation_loss"] == pytest.approx(mean, abs=1e-4)
+    far = abs(runs[0]["validation_loss"] - mean) / mean
+    assert result["largest_distance_from_mean"] == pytest.approx(far, abs=1e-3)
+    assert (result["captions"], result["data"], result["epochs"]) == ("template", "real", 2)
