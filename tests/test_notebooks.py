@@ -6,10 +6,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from shop import shop_row, write_shop
 
 import links
 import notebooks as tool
 from moda_utils.profiles import ROOT
+from running import execute, kernel_environment
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
@@ -233,3 +235,28 @@ def test_a_cell_to_start_from_is_announced(path):
                 "Starting here? Run the setup cell, then the next one."
             )
             assert re.search(r"^## \d+\. ", before.source, re.MULTILINE), "not a section's begin"
+
+
+def test_the_template_runs_and_has_the_form(tmp_path, monkeypatch):
+    """Whoever begins with tools/template.py begins with a notebook that passes."""
+    rows = [shop_row(number, Usage="Sports" if number % 3 else "Casual") for number in range(12)]
+    monkeypatch.setenv("MODA_DATA_DIR", str(write_shop(tmp_path / "shop", rows)))
+    notebook = tool.read_twin(ROOT / "tools" / "template.py")
+    environment = kernel_environment(tmp_path / "home")
+    execute(notebook, ROOT / "notebooks", environment, tmp_path / "template.log")
+    path = tmp_path / "10_template.ipynb"
+    nbformat.write(tool.clean(notebook, tmp_path / "home"), path)
+    for test in (
+        test_format_is_valid_and_github_shows_it,
+        test_outputs_come_from_one_clean_run,
+        test_outputs_hold_nothing_of_the_machine,
+        test_enough_cells_are_compared_with_what_is_stored,
+        test_the_setup_cell_is_the_first_and_the_same_everywhere,
+        test_it_opens_and_ends_like_the_others,
+        test_cells_are_short_and_explained,
+        test_prose_holds_no_result,
+        test_prose_needs_no_formula_engine,
+    ):
+        test(path)
+    twin = (ROOT / "tools" / "template.py").read_text(encoding="utf-8")
+    assert tool.to_twin(notebook) == twin

@@ -15,7 +15,13 @@ REPOSITORY = "https://github.com/OWNER/REPO"
 PLACEHOLDER = "OWNER/REPO"
 
 ROOT = Path(__file__).resolve().parents[1]
-PATTERNS = ("README.md", "CONTRIBUTING.md", "notebooks/**/*.ipynb", "notebooks/**/*.py")
+PATTERNS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "tools/template.py",
+    "notebooks/**/*.ipynb",
+    "notebooks/**/*.py",
+)
 
 
 def slug() -> str:
