@@ -18,6 +18,7 @@ SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 REQUIRED = {"00", "01", "04", "05", "06"}
 LONGEST_CELL = 40
 MEDIAN_CELL = 8
+NEEDS_GPU = {"02", "03", "05"}  # Colab begins them with a T4, the one that everybody can have
 LARGEST_MB = 4.0
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -83,6 +84,14 @@ def test_outputs_hold_nothing_of_the_machine(path):
     assert tool.remarks(read(path)) == []
     for cell in code_cells(read(path)):
         assert str(ROOT) not in texts(cell)
+
+
+@every_notebook
+def test_colab_chooses_a_gpu_only_where_one_is_needed(path):
+    """Whoever reads on without one should not use up what Colab gives for free."""
+    metadata = read(path).metadata
+    asked = (metadata.get("accelerator"), metadata.get("colab", {}).get("gpuType"))
+    assert asked == (("GPU", "T4") if path.name[:2] in NEEDS_GPU else (None, None))
 
 
 @every_notebook

@@ -39,7 +39,16 @@ LEAVES = {
     "plots",
 }
 MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "runs", "recipe"}
-STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "course", "exercises"}
+STAGES = {
+    "captioning",
+    "refinement",
+    "training",
+    "evaluation",
+    "serving",
+    "course",
+    "exercises",
+    "exercises_data",
+}
 EXTRAS = {"variants", "scale"}
 
 
