@@ -23,7 +23,7 @@
 # | | |
 # |---|---|
 # | **You will** | write a prompt that joins two sources, catch what a text could do to it, check every answer by rules, send bad ones back with the reason, compare before and after, and write the final dataset with its card |
-# | **You need** | the captions of [notebook 02](02_phi3_vision_captions.ipynb); for the profile `full` a GPU with 15 GB. Without captions go on to [notebook 04](04_model_assembly.ipynb): templates will do |
+# | **You need** | the captions of notebook 02; for the profile `full` a GPU with 15 GB. Without captions go on to [notebook 04](04_model_assembly.ipynb): templates will do |
 # | **Time and cost** | laptop, `mini`: about a minute, nothing to download · `full`: 7.6 GB to download once, then for all items about 15 minutes on a T4 and 3 on an A100 (calculated) |
 
 # %% [markdown]
