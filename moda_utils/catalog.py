@@ -12,6 +12,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -190,8 +191,10 @@ def _check_photo(path: Path) -> tuple[str, str]:
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
-def open_photo(path: Path | str) -> Image.Image:
+def open_photo(path: Path | str | BinaryIO, name: str = "") -> Image.Image:
     """Open a photo of any kind as upright RGB: grey and CMYK converted, transparency on white.
+
+    A photo that is not a file of its own, but bytes of an open one, is given a `name` for messages.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -203,7 +206,7 @@ def open_photo(path: Path | str) -> Image.Image:
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no photo {path}.") from None
     except _BROKEN as error:
-        raise ValueError(f"{path} can't be read as a photo: {_short(error)}.") from error
+        raise ValueError(f"{name or path} can't be read as a photo: {_short(error)}.") from error
 
 
 def to_rgb(photo: Image.Image) -> Image.Image:

@@ -17,6 +17,7 @@ from .storage import atomic_path
 # required: until they exist, template descriptions stand in.
 NEEDS = {
     "02": ["01"], "03": ["01", "02"], "05": ["01"], "06": ["01", "05"], "07": ["05"], "08": ["01"],
+    "09": ["05"],
 }  # fmt: skip
 
 STAGES = {

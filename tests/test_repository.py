@@ -227,12 +227,14 @@ def test_imports_run_one_way():
 
 def test_what_is_imported_is_required():
     """Nothing that the notebooks need is there only because something else brings it along."""
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    required = {
-        re.split(r"[<>=\s]", line)[0].lower().replace("-", "_")
-        for line in lines
-        if line and not line.startswith("#")
-    }
+    required, scaling = (
+        {
+            re.split(r"[<>=\[\s]", line)[0].lower().replace("-", "_")
+            for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+            if line and not line.startswith("#")
+        }
+        for name in ("requirements.txt", "requirements-scale.txt")
+    )
     provided = required | {"moda_utils", "pil"} | set(sys.stdlib_module_names)
     provided |= {"ipython", "google"}  # part of every notebook; part of Colab
     for path in [*PACKAGE.rglob("*.py"), *(ROOT / "notebooks" / "py").rglob("*.py")]:
@@ -240,8 +242,9 @@ def test_what_is_imported_is_required():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module or ""]
+            here = provided | (scaling if path.stem in ("scale", "09_scaling_out") else set())
             for name in names:
-                assert name.split(".")[0].lower() in provided, f"{path.name} imports {name}"
+                assert name.split(".")[0].lower() in here, f"{path.name} imports {name}"
 
 
 def test_constraints_name_everything_that_is_required():
@@ -250,11 +253,11 @@ def test_constraints_name_everything_that_is_required():
         for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         if not line.startswith("#")
     }
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-scale.txt"):
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
             if line and not line.startswith("#"):
                 assert "#" in line, f"{name}: say what {line} is for"
-                assert re.split(r"[<>=\s]", line)[0].lower().replace("-", "_") in pinned
+                assert re.split(r"[<>=\[\s]", line)[0].lower().replace("-", "_") in pinned
 
 
 def test_importing_the_package_and_its_leaves_loads_no_torch():

@@ -89,6 +89,14 @@ def test_unknown_notebooks_and_settings_are_one_sentence(tmp_path):
         running.select(tmp_path, ".ipynb")
     (tmp_path / "01_a.ipynb").touch()
     assert [path.name for path in running.select(tmp_path, ".ipynb", ["1"])] == ["01_a.ipynb"]
+    (tmp_path / "09_z.ipynb").touch()  # needs Ray: runs where it is named, and only there
+    every = running.select(tmp_path, ".ipynb")
+    assert [
+        path.name
+        for path in every
+        if path not in running.select(tmp_path, ".ipynb", separate=False)
+    ] == ["09_z.ipynb"]
+    assert running.select(tmp_path, ".ipynb", ["9"], separate=False) == [tmp_path / "09_z.ipynb"]
     with pytest.raises(FileNotFoundError, match="/77_"):
         running.select(tmp_path, ".ipynb", ["77"])
     done = subprocess.run(

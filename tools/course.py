@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["MODA_PROFILE"] = environment["MODA_PROFILE"]
     try:
         profile = get_profile()
-        paths = select(NOTEBOOKS, ".ipynb", options.numbers)
+        paths = select(NOTEBOOKS, ".ipynb", options.numbers, separate=False)
     except (FileNotFoundError, ValueError) as error:  # a wrong setting, not a broken course
         print(error, file=sys.stderr)
         return 2

@@ -219,7 +219,8 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="moda-notebooks-") as temporary:
         home = (options.home or Path(temporary, "home")).resolve()
-        wanted = [(f, twin) for f, twins in pairs for twin in select(twins, ".py", options.numbers)]
+        named = options.numbers
+        wanted = [(f, twin) for f, twins in pairs for twin in select(twins, ".py", named, False)]
         for folder, twin in wanted:
             try:
                 log = ROOT / "build" / "notebooks" / f"{twin.stem}.log"

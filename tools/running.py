@@ -16,6 +16,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 TWINS = NOTEBOOKS / "py"
+SEPARATE = {"09"}  # these need more than requirements.txt: they run where they are named
 SOLUTIONS = NOTEBOOKS / "solutions"
 SOLUTION_TWINS = TWINS / "solutions"
 CELL_TIMEOUT = 3600  # seconds; a cell of `full` on a CPU may be slow, but a hung one must end
@@ -62,8 +63,12 @@ def relative(path: Path) -> str:
     return Path(os.path.relpath(path)).as_posix()
 
 
-def select(folder: Path, suffix: str, numbers: Sequence[str] = ()) -> list[Path]:
+def select(
+    folder: Path, suffix: str, numbers: Sequence[str] = (), separate: bool = True
+) -> list[Path]:
     """Numbered notebooks of a folder, in order; with `numbers`, only those ("5" means "05").
+
+    Without numbers and `separate`, those of `SEPARATE` are left out.
 
     Raises:
         FileNotFoundError: the folder has none, or a wanted number has no file in it.
@@ -76,7 +81,8 @@ def select(folder: Path, suffix: str, numbers: Sequence[str] = ()) -> list[Path]
     if missing := [number for number in wanted if number not in known]:
         there = ", ".join(sorted(known)) or "none"
         raise FileNotFoundError(f"No {relative(folder)}/{missing[0]}_*{suffix}; there: {there}.")
-    return [path for path in found if not wanted or path.name[:2] in wanted]
+    chosen = wanted or (known if separate else known - SEPARATE)
+    return [path for path in found if path.name[:2] in chosen]
 
 
 def kernel_environment(home: Path | str | None = None) -> dict[str, str]:

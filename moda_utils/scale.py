@@ -1,0 +1,323 @@
+"""Describe a catalogue of any size on Ray Data: on a laptop, on a machine with GPUs, on a cluster.
+
+    python -m moda_utils.scale PHOTOS OUT                by the trained MODA of this profile
+    python -m moda_utils.scale PHOTOS OUT --captioner    by Phi-3 Vision and Prompt I
+
+PHOTOS is a folder, Parquet files with product_id and image, or an address such as s3://bucket/shop;
+OUT may be an address too. The photos are cut into shards. Workers, which hold the model, take one
+after the other and write each into a file of its own, `OUT/described/NAME.parquet`, whole or not at
+all: call again after any stop, and only shards without a file are done. Photos that can't be read
+are listed in `OUT/unreadable/`. RAY_ADDRESS names a cluster; without it this machine is one.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import posixpath
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pyarrow.fs import FileSelector, FileSystem, FileType
+from tqdm import tqdm
+
+from moda_utils.answers import Answer, run_batches, weights_of
+from moda_utils.captioning import Captioner, captions_journal
+from moda_utils.catalog import open_photo
+from moda_utils.journal import Row, fingerprint
+from moda_utils.profiles import ROOT, Checkpoint, Profile, get_profile
+from moda_utils.serving import generate_texts, load_model
+
+PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+NO_MODEL = "A worker can't load the model"
+SCHEMA = pa.schema(
+    dict.fromkeys(("product_id", "image_sha256", "model", "prompt_sha", "options_sha"), pa.string())
+    | dict.fromkeys(("raw", "description", "status"), pa.string())
+    | {"seconds": pa.float64(), "ended": pa.bool_()}
+)
+
+
+class Job(NamedTuple):
+    """What every worker is told.
+
+    Args:
+        key: of every row, as in a journal.
+        load: gives the loaded model as arguments of `run_batches`: prepare, answer, batch_size.
+    """
+
+    source: str
+    out: str
+    key: dict[str, str]
+    load: Callable[[], dict[str, Any]]
+
+
+class Shard(NamedTuple):
+    """Photos that are described together: files, or a row group of one Parquet file."""
+
+    name: str
+    ids: list[str]
+    files: list[str]
+    row_group: int | None = None
+
+
+def moda_job(source: str, out: str, folder: Path | str) -> Job:
+    """Describe by a trained MODA, whose folder lies in the same place on all machines."""
+    if not (Path(folder) / "model.safetensors").exists():
+        raise FileNotFoundError(f"There is no trained model in {folder}: run notebook 05 first.")
+    name, weights = weights_of(Checkpoint(str(folder)))
+    options = {"prompt_sha": fingerprint(""), "options_sha": fingerprint({"weights": weights})}
+    key = {"model": f"{Path(folder).parent.name}/{name}"} | options
+    return Job(source, out, key, partial(_load_moda, str(folder)))
+
+
+def captioner_job(source: str, out: str, profile: Profile) -> Job:
+    """Describe by the profile's captioner; rows have the columns and the key of notebook 02."""
+    return Job(source, out, captions_journal(profile).key, partial(_load_captioner, profile))
+
+
+def _load_moda(folder: str) -> dict[str, Any]:
+    model, processor = load_model(folder)
+
+    def prepare(photo: Any) -> torch.Tensor:
+        return processor(images=[photo])["pixel_values"][0]
+
+    @torch.inference_mode()
+    def answer(pixels: list[torch.Tensor]) -> list[Answer]:
+        embeds = model.encode_images(torch.stack(pixels).to(model.device))
+        return list(map(Answer, *generate_texts(model, processor, embeds)))
+
+    def finish(item: Any, answer: Answer) -> Row:
+        status = "ok" if answer.text and answer.ended else "failed"
+        return {"raw": answer.text, "description": answer.text or None, "status": status}
+
+    return {"prepare": prepare, "answer": answer, "batch_size": 32, "finish": finish}
+
+
+def _load_captioner(profile: Profile) -> dict[str, Any]:
+    model = Captioner.load(profile)
+    return {"prepare": model.prepare, "answer": model, "batch_size": model.batch_size()}
+
+
+# ---------------------------------------------------------------------------------------------
+# Files, here or elsewhere
+
+
+def connect(address: str) -> tuple[FileSystem, str]:
+    """The file system of a folder or an address, and the path in it."""
+    uri = address if "://" in address else Path(address).expanduser().resolve().as_uri()
+    return FileSystem.from_uri(uri)
+
+
+def list_files(address: str) -> list[str]:
+    """All files at or below an address, sorted; none where there is nothing.
+
+    Raises:
+        PermissionError: the address can't be read; the message says what it may lack.
+    """
+    try:
+        files, path = connect(address)
+        if files.get_file_info(path).type == FileType.File:
+            return [path]
+        found = files.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise PermissionError(
+            f"{address} can't be read ({str(error).splitlines()[0]}). If it needs credentials, set "
+            "them where its client looks, such as AWS_ACCESS_KEY_ID, on every machine."
+        ) from error
+    return sorted(info.path for info in found if info.type == FileType.File)
+
+
+def write(address: str, name: str, save: Callable[[Any], None]) -> None:
+    """Write a file below an address: whole, or not at all."""
+    files, path = connect(address)
+    path = posixpath.join(path, name)
+    files.create_dir(posixpath.dirname(path), recursive=True)
+    with files.open_output_stream(f"{path}.part") as stream:
+        save(stream)
+    files.move(f"{path}.part", path)
+
+
+def find_shards(source: str, size: int = 256) -> list[Shard]:
+    """Cut the photos into shards of `size`; Parquet files bring their own, the row groups.
+
+    Raises:
+        ValueError: there is no photo, or two have the same id.
+        PermissionError: the address can't be read.
+    """
+    paths = list_files(source)
+    shards = [s for path in paths if path.endswith(".parquet") for s in _row_groups(source, path)]
+    photos = [] if shards else [path for path in paths if path.lower().endswith(PHOTOS)]
+    for start in range(0, len(photos), size):
+        some = photos[start : start + size]
+        shards.append(Shard(f"{start:09d}", [Path(path).stem for path in some], some))
+    counts = Counter(item for shard in shards for item in shard.ids)
+    if not counts:
+        raise ValueError(f"There is no photo in {source}: give a folder of photos or of Parquet.")
+    if twice := [item for item, count in counts.items() if count > 1]:
+        some = ", ".join(twice[:3])
+        raise ValueError(f"{len(twice)} ids are there twice ({some}): give each photo its own.")
+    return shards
+
+
+def _row_groups(source: str, path: str) -> list[Shard]:
+    with pq.ParquetFile(connect(source)[0].open_input_file(path)) as table:
+        if missing := {"product_id", "image"} - set(table.schema_arrow.names):
+            raise ValueError(f"{path} has no column {min(missing)!r}.")
+        stem = re.sub(r"\W+", "-", path.removesuffix(".parquet")).strip("-")
+        groups = [table.read_row_group(i, ["product_id"]) for i in range(table.num_row_groups)]
+        ids = [group["product_id"].cast(pa.string()).to_pylist() for group in groups]
+        return [Shard(f"{stem}-{i:06d}", ids[i], [path], i) for i in range(len(groups))]
+
+
+# ---------------------------------------------------------------------------------------------
+# Work
+
+
+class _Rows(dict):
+    """A journal in memory: the rows of one shard until they are written together."""
+
+    ignored = 0
+
+    def done(self) -> dict:
+        return self
+
+    def append(self, rows: Sequence[Row]) -> None:
+        self.update({(row["product_id"], row["image_sha256"]): row for row in rows})
+
+
+class Worker:
+    """Holds the model. Called with one shard, it describes the photos and writes their files."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        try:
+            self.model = job.load()
+        except Exception as error:
+            raise RuntimeError(f"{NO_MODEL}: {error}") from error
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
+        shard, rows = Shard(*json.loads(batch["item"][0])), _Rows()
+        asked = self.model | {"prepare": self._prepare, "same": lambda item: item["product_id"]}
+        summary = run_batches(self._items(shard), rows, **asked)
+        lost = [{"product_id": item, "reason": reason} for item, reason in summary.unreadable]
+        done = [row | self.job.key for row in rows.values()]
+        if lost:
+            self._write("unreadable", shard, pa.Table.from_pylist(lost))
+        # Last, because it says that the shard is done. A schema, because it may have no row.
+        self._write("described", shard, pa.Table.from_pylist(done, SCHEMA))
+        return {"described": [len(done)], "unreadable": [len(lost)]}
+
+    def _write(self, folder: str, shard: Shard, table: pa.Table) -> None:
+        write(self.job.out, f"{folder}/{shard.name}.parquet", partial(pq.write_table, table))
+
+    def _items(self, shard: Shard) -> list[dict[str, Any]]:
+        """Ids with addresses, or with the bytes of a Parquet file; the hash follows on reading."""
+        images = [{"path": path, "bytes": None} for path in shard.files]
+        if shard.row_group is not None:
+            file = connect(self.job.source)[0].open_input_file(shard.files[0])
+            with pq.ParquetFile(file) as table:
+                images = table.read_row_group(shard.row_group, ["image"])["image"].to_pylist()
+        pairs = zip(shard.ids, images, strict=True)
+        return [{"product_id": item, "image_sha256": "", **image} for item, image in pairs]
+
+    def _prepare(self, item: dict[str, Any]) -> Any:
+        content = item["bytes"]
+        if content is None:
+            with connect(self.job.source)[0].open_input_stream(item["path"]) as stream:
+                content = stream.read()
+        item["image_sha256"] = hashlib.sha256(content).hexdigest()
+        return self.model["prepare"](open_photo(io.BytesIO(content), str(item["path"])))
+
+
+def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Counter:
+    """Describe all photos of a job that have no description yet.
+
+    Args:
+        workers: how many hold the model; each gets a GPU where there are any.
+        shard_size: photos per file, and what a killed worker repeats at most.
+
+    Returns:
+        Numbers of photos: described now, unreadable now, and before: in shards that were there.
+
+    Raises:
+        ValueError: no photo, an id that is there twice, or `out` belongs to another run.
+        PermissionError: an address can't be read.
+        RuntimeError: a worker can't load the model.
+    """
+    shards = find_shards(job.source, shard_size)
+    about = job.key | {"photos": fingerprint([[shard.name, shard.ids] for shard in shards])}
+    there, files = list_files(job.out), connect(job.out)[0]
+    runs = [files.open_input_stream(path).read() for path in there if path.endswith("/run.json")]
+    if there and [json.loads(run) for run in runs] != [about]:
+        other = "other photos, another model, or something else"
+        raise ValueError(f"{job.out} holds another run ({other}): choose another folder.")
+    write(job.out, "run.json", lambda stream: stream.write(json.dumps(about).encode()))
+    done = {posixpath.basename(path) for path in there if "/described/" in path}
+    todo = [shard for shard in shards if f"{shard.name}.parquet" not in done]
+    before = sum(len(shard.ids) for shard in shards) - sum(len(shard.ids) for shard in todo)
+    return (_run(job, todo, workers, before) if todo else Counter()) + Counter(before=before)
+
+
+def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
+    """Let Ray's workers do the shards; killed ones are started again, with the shard they had."""
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    if not ray.is_initialized():
+        # The package travels to the workers, wherever they are.
+        environment = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
+        ray.init(runtime_env=environment, log_to_driver=False, logging_level="error")
+    DataContext.get_current().enable_progress_bars = False  # ours counts photos
+    gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)
+    data = ray.data.from_items(
+        [json.dumps(shard) for shard in todo], override_num_blocks=min(len(todo), 10_000)
+    ).map_batches(
+        Worker, fn_constructor_args=(job,), batch_size=1, num_cpus=1, num_gpus=gpus,
+        compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
+    )  # fmt: skip
+    photos = sum(len(shard.ids) for shard in todo)
+    totals: Counter = Counter()
+    try:
+        with tqdm(total=before + photos, initial=before, unit="photo", smoothing=0) as bar:
+            for row in data.iter_rows():
+                totals.update(row)
+                bar.update(sum(row.values()))
+    except ray.exceptions.RayError as error:
+        if found := re.search(rf"{NO_MODEL}.*", str(error)):
+            raise RuntimeError(found[0]) from error
+        raise
+    return totals
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("moda_utils.scale", description=__doc__, formatter_class=form)
+    parser.add_argument("photos", metavar="PHOTOS", help="folder, Parquet, or an address")
+    parser.add_argument("out", metavar="OUT", help="folder or address for the descriptions")
+    parser.add_argument("--workers", type=int, default=1, help="how many hold the model")
+    parser.add_argument("--captioner", action="store_true", help="Phi-3 Vision in place of MODA")
+    options = parser.parse_args(arguments)
+    profile = get_profile()
+    try:
+        if options.captioner:
+            job = captioner_job(options.photos, options.out, profile)
+        else:
+            job = moda_job(options.photos, options.out, profile.run_dir("moda") / "best")
+        counts = describe_catalogue(job, options.workers)
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(", ".join(f"{count} {name}" for name, count in counts.items()), f"-> {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

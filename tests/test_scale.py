@@ -1,0 +1,269 @@
+"""Describing on Ray: nothing is lost, nothing is done twice, and every bad input is a sentence."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from tiny_moda import shop_profile
+
+from moda_utils import scale
+from moda_utils.answers import Answer
+from moda_utils.catalog import load_catalog
+from moda_utils.serving import describe
+from moda_utils.training import start_model
+
+ray = pytest.importorskip("ray", reason="Ray is not here: make scale installs it")
+pytest.importorskip("ray.data")
+pytestmark = pytest.mark.slow
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers don't have this file
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    """A shop of 60 photos, and an untrained MODA where a trained one is looked for."""
+    profile = shop_profile(tmp_path_factory.mktemp("scale"))
+    for part in start_model(profile):
+        part.save_pretrained(profile.run_dir("moda") / "best")
+    return profile
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(profile):
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for number in range(20):
+        folder = tmp_path / "photos" / f"shelf {number % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 30), (number * 12, 80, 200)).save(folder / f"{number:03}.png")
+    return tmp_path / "photos"
+
+
+def rows(out, kind="described"):
+    files = sorted(Path(out, kind).glob("*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def moda(profile, source, out):
+    return scale.moda_job(str(source), str(out), profile.run_dir("moda") / "best")
+
+
+def noting_engine(log, seconds=0.0):
+    """A model that writes down what it is asked, and by which process; the "text" is a size."""
+
+    def answer(photos):
+        for photo in photos:
+            time.sleep(seconds)
+            with open(log, "a") as file:
+                file.write(f"{os.getpid()} {photo.getpixel((0, 0))[0] // 12}\n")
+        return [Answer(json.dumps({"description": f"{photo.size}"}), True) for photo in photos]
+
+    return {"prepare": lambda photo: photo, "answer": answer, "batch_size": 1}
+
+
+def broken_engine():
+    raise OSError("no such weights on this machine")
+
+
+def noting(source, out, log, **options):
+    return scale.Job(
+        str(source), str(out), {"model": "noting"}, partial(noting_engine, log, **options)
+    )
+
+
+def asked(log):
+    lines = log.read_text().split("\n")[:-1]
+    return [line.split()[1] for line in lines]
+
+
+def test_descriptions_are_those_of_one_machine(profile, photos, tmp_path):
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    counts = scale.describe_catalogue(moda(profile, photos, tmp_path / "out"), 2, shard_size=6)
+    assert counts == {"described": 20, "unreadable": 1}
+    found = rows(tmp_path / "out")
+    paths = {path.stem: path for path in photos.rglob("*.png")}
+    assert {row["product_id"] for row in found} == set(paths)
+    wanted = describe(list(paths.values()), profile.run_dir("moda") / "best", note=False)
+    said = dict(zip(paths, wanted, strict=True))
+    assert {row["product_id"]: row["raw"] for row in found} == said
+    assert list(found[0]) == scale.SCHEMA.names
+    for row in found:
+        assert row["model"] == "moda/best" and len(row["image_sha256"]) == 64
+    [lost] = rows(tmp_path / "out", "unreadable")
+    assert lost["product_id"] == "broken" and "broken.jpg can't be read" in lost["reason"]
+
+
+def test_parquet_gives_the_same_as_files(profile, tmp_path):
+    catalog = load_catalog(profile.catalog_path)
+    job = moda(profile, profile.dataset_dir, tmp_path / "from parquet")
+    assert scale.describe_catalogue(job)["described"] == 60
+    scale.describe_catalogue(moda(profile, catalog.root / "data", tmp_path / "from files"))
+    both = [
+        {row["product_id"]: (row["raw"], row["image_sha256"]) for row in rows(tmp_path / name)}
+        for name in ("from parquet", "from files")
+    ]
+    assert both[0] == both[1]
+    assert {sha for _, sha in both[0].values()} == set(catalog.frame["image_sha256"])
+
+
+def test_a_second_call_does_no_work_and_a_lost_shard_comes_back(photos, tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    job = noting(photos, tmp_path / "out", log)
+    scale.describe_catalogue(job, shard_size=6)
+    assert len(asked(log)) == 20
+    monkeypatch.setattr(ray.data, "from_items", None)  # nothing may even be planned
+    assert scale.describe_catalogue(job, shard_size=6) == {"before": 20}
+    monkeypatch.undo()
+    next((tmp_path / "out" / "described").glob("*6.parquet")).unlink()
+    assert scale.describe_catalogue(job, shard_size=6) == {"described": 6, "before": 14}
+    assert len(asked(log)) == 26
+
+
+def test_a_killed_worker_costs_its_shard_and_nothing_else(photos, tmp_path):
+    log = tmp_path / "log"
+    killed = []
+
+    def kill():
+        while not (log.exists() and len(asked(log)) >= 8):
+            time.sleep(0.05)
+        killed.append(int(log.read_text().split("\n")[-2].split()[0]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    job = noting(photos, tmp_path / "out", log, seconds=0.2)
+    assert scale.describe_catalogue(job, workers=2, shard_size=5) == {"described": 20}
+    killer.join()
+    assert killed
+    found = [row["product_id"] for row in rows(tmp_path / "out")]
+    assert sorted(found) == [f"{number:03}" for number in range(20)]
+    assert set(asked(log)) == {str(number) for number in range(20)}
+    assert len(asked(log)) <= 20 + 5  # a shard at most was begun in vain
+
+
+def test_what_a_worker_cannot_load_is_said(photos, tmp_path):
+    job = scale.Job(str(photos), str(tmp_path / "out"), {"model": "none"}, broken_engine)
+    with pytest.raises(RuntimeError, match="can't load the model: no such weights on this machine"):
+        scale.describe_catalogue(job)
+    assert rows(tmp_path / "out") == []
+    with pytest.raises(FileNotFoundError, match="run notebook 05"):
+        scale.moda_job(str(photos), str(tmp_path / "out"), tmp_path / "nowhere")
+
+
+def test_bad_inputs_are_refused_before_any_work(photos, tmp_path):
+    log, empty = tmp_path / "log", tmp_path / "empty"
+    empty.mkdir()
+    for source in (empty, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match="There is no photo in .*: give a folder"):
+            scale.describe_catalogue(noting(source, tmp_path / "out", log))
+    Image.new("RGB", (20, 30)).save(empty / "007.png")
+    (photos / "again").symlink_to(empty)
+    (photos / "007.jpg").write_bytes((empty / "007.png").read_bytes())
+    with pytest.raises(ValueError, match=r"1 ids are there twice \(007\)"):
+        scale.describe_catalogue(noting(photos, tmp_path / "out", log))
+    (photos / "007.jpg").unlink()
+    (photos / "again").unlink()
+    job = noting(photos, tmp_path / "out", log)
+    scale.describe_catalogue(job)
+    Image.new("RGB", (20, 30)).save(photos / "020.png")
+    for other in (job, job._replace(key={"model": "another"})):
+        with pytest.raises(ValueError, match="holds another run .*choose another folder"):
+            scale.describe_catalogue(other)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds another run"):
+        scale.describe_catalogue(job._replace(out=str(tmp_path / "full")))
+    assert len(asked(log)) == 20
+    with pytest.raises(PermissionError, match="teleport://shop can't be read"):
+        scale.describe_catalogue(job._replace(source="teleport://shop"))
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """As much of an object store as one bucket of photos needs; `files` None refuses everybody."""
+
+    files: dict[str, bytes] | None = None
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, content, kind="application/xml"):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def do_GET(self):
+        name = self.path.split("?")[0].removeprefix("/shop").removeprefix("/")
+        if self.files is None:
+            error = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+            self.answer(403, error)
+        elif "list-type=2" in self.path:
+            entries = "".join(
+                f"<Contents><Key>{key}</Key><Size>{len(content)}</Size>"
+                "<LastModified>2024-01-01T00:00:00.000Z</LastModified></Contents>"
+                for key, content in self.files.items()
+            )
+            self.answer(
+                200, f"<ListBucketResult><Name>shop</Name>{entries}</ListBucketResult>".encode()
+            )
+        elif name in self.files:
+            self.answer(200, self.files[name], "image/png")
+        else:
+            self.answer(404, b"")
+
+    do_HEAD = do_GET
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The address of a bucket on this machine."""
+    for name, value in {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }.items():
+        monkeypatch.setenv(name, value)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    where = f"endpoint_override=127.0.0.1:{server.server_port}"
+    yield f"s3://shop?scheme=http&region=us-east-1&{where}"
+    server.shutdown()
+
+
+def test_an_address_without_credentials_is_explained(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(Bucket, "files", None)
+    with pytest.raises(
+        PermissionError, match=r"can't be read \(.*ACCESS_DENIED.*AWS_ACCESS_KEY_ID"
+    ):
+        scale.describe_catalogue(noting(bucket, tmp_path / "out", tmp_path / "log"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_photos_come_from_an_object_store(bucket, photos, tmp_path, monkeypatch):
+    content = {f"shelf/{path.name}": path.read_bytes() for path in photos.rglob("*.png")}
+    monkeypatch.setattr(Bucket, "files", content)
+    job = noting(bucket, tmp_path / "out", tmp_path / "log")
+    assert scale.describe_catalogue(job, shard_size=8) == {"described": 20}
+    assert len(asked(tmp_path / "log")) == 20
+
+
+def test_the_command_describes_and_explains(profile, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scale, "get_profile", lambda: profile)
+    assert scale.main([str(photos), str(tmp_path / "out")]) == 0
+    assert "20 described" in capsys.readouterr().out
+    assert scale.main([str(tmp_path / "nothing"), str(tmp_path / "other")]) == 1
+    assert "There is no photo" in capsys.readouterr().err
