@@ -101,7 +101,7 @@ mini: setup ## retrain the shipped mini models (up to an hour)
 measure: setup ## measure the mini models on fresh drawn items, and on real photos where they are
 	@$(RUN) -m moda_utils.mini measure-clip --out benchmarks/results/mini-cpu-clip.json
 	@$(RUN) -m moda_utils.mini measure-phi3-vision
-	@$(RUN) benchmarks/captioning.py --profile mini --batch-size 16
+	@$(RUN) benchmarks/captioning.py --profile mini --batch-size 16 --singles 64 --photos 128
 	@$(RUN) -m moda_utils.mini measure-phi3
 	@$(RUN) benchmarks/descriptions.py fresh
 	@if [ -d $(REAL) ]; then $(RUN) benchmarks/descriptions.py real && \

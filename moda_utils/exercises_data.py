@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .attributes import extract
 from .catalog import assign_groups, load_catalog, load_photos, read_catalog
 from .course import require
 from .dataset import template_description
@@ -136,6 +137,46 @@ def _joined_groups(answer: int, profile: Profile) -> bool:
     names = [str(group).translate(letters) for group in rows.group]
     linked = assign_groups(pd.DataFrame({"image_sha256": hashes, "title": names}))
     return answer == linked.group.nunique()
+
+
+# ---------------------------------------------------------------------------------------------
+# 02 Captions
+
+
+@exercise(
+    "02.1", "a text", "Prompt I, edited: it asks to quote what is printed, its frame stays",
+    hint="who speaks, where the photo goes and whose turn is next stay; one wish becomes another.",
+)  # fmt: skip
+def _opposite_prompt(answer: str, profile: Profile) -> bool:
+    from .captioning import PROMPT_I
+
+    start, end = (mark in answer for mark in ("<|user|>\n", "<|end|>\n<|assistant|>\n"))
+    framed = start and end and answer.count("<|image_1|>") == 1 and answer != PROMPT_I
+    return framed and "quote" in answer.lower() and "ignore it" not in answer
+
+
+@exercise(
+    "02.2", "a whole number", "the most places that any photo can take with at most 16 tiles",
+    hint="every row of patches has an end: of which shape has a photo the most rows?",
+)  # fmt: skip
+def _most_places(answer: int, profile: Profile) -> bool:
+    from .phi3_vision import Phi3VisionImageProcessor
+
+    cutter = Phi3VisionImageProcessor(num_crops=16)
+    grids = [(rows, columns) for rows in range(1, 17) for columns in range(1, 16 // rows + 1)]
+    return answer == max(cutter.num_tokens(*grid) for grid in grids)
+
+
+@exercise(
+    "02.3", "a function", "takes a description, returns it without words read off the photo",
+    hint="it is tried with and without quotation marks, and on a text that has nothing to hide.",
+)  # fmt: skip
+def _removes_words(answer: Callable[[str], str], profile: Profile) -> bool:
+    says = ('that says "WILD"', 'with the word "WILD" on the front', "that says WILD")
+    texts = [f"A red boys' T-shirt {phrase}, for casual wear." for phrase in says]
+    plain = "A red boys' T-shirt with stripes, for casual wear."
+    same = all(extract(answer(text)) == extract(plain) for text in texts)
+    return same and not any("WILD" in answer(text) for text in texts) and answer(plain) == plain
 
 
 # ---------------------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ from PIL import Image, ImageDraw
 from shop import photo_path, shop_row, write_shop
 
 from moda_utils import catch_up, check
-from moda_utils.captioning import captions_journal
+from moda_utils.captioning import PROMPT_I, captions_journal
 from moda_utils.catalog import load_catalog
 from moda_utils.dataset import load_dataset_dir, template_description
 from moda_utils.exercises import EXERCISES, KINDS
 from moda_utils.features import embed_photos
+from moda_utils.phi3_vision import Phi3VisionImageProcessor
 from moda_utils.profiles import get_profile
 from moda_utils.refinement import captioned_items, refined_journal
 from moda_utils.training import TrainConfig, plan_epoch, start_model
@@ -129,6 +130,11 @@ def groups_by_search(items, root):
     return found
 
 
+def without_words(text):
+    """Exercise 02.3."""
+    return re.sub(r' (that says|with the word) "?[A-Z]+"?( on the front)?', "", text)
+
+
 def votes(catalog, profile, k=5):
     """Exercise 06.3."""
     model, processor = start_model(profile)
@@ -200,6 +206,11 @@ def test_what_a_reader_finds_is_right_and_something_near_is_not(capsys, profile)
     not_alone = group.isin(group.value_counts()[lambda sizes: sizes > 1].index).mean()
     five = votes(catalog, profile)
     assert len(set(five)) > 1
+    opposite = PROMPT_I.replace("Do not write the text", "Quote the text").split("For exemple")[0]
+    opposite += "<|end|>\n<|assistant|>\n"
+    cutter = Phi3VisionImageProcessor(num_crops=16)
+    sizes = [(336 * width, 336 * height) for width in range(1, 17) for height in range(1, 17)]
+    places = [cutter.num_tokens(*cutter.grid(*size)) for size in sizes]
     model.save_pretrained(profile.run_dir("moda") / "best")
     processor.save_pretrained(profile.run_dir("moda") / "best")
     touched = describe_sixty(profile)
@@ -213,6 +224,9 @@ def test_what_a_reader_finds_is_right_and_something_near_is_not(capsys, profile)
         "01.1": ("product_type", "title"),
         "01.2": (cut_off, lambda photo: 0.25),
         "01.3": (linked, items.group.nunique()),
+        "02.1": (opposite, PROMPT_I),
+        "02.2": (max(places), places[3]),
+        "02.3": (without_words, lambda text: re.sub('"[A-Z]+"', "", text)),
         "03.1": (f"{sound} and pockets", f"{caption} and pockets"),
         "03.2": (touched, 60),
         "03.3": (

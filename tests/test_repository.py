@@ -397,3 +397,24 @@ def test_costs_of_training_are_rendered_as_stored(tmp_path, monkeypatch):
     assert "0.700 on average, no seed farther from it than 1.2%" in text
     write_json(folder / "full-nvidia-a100-training.json", {**speed, "device": "NVIDIA A100"})
     assert "not yet run" not in results.training_tables()
+
+
+def test_captions_are_rendered_as_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    assert results.captions_tables() == "**Phi-3 Vision itself, real photos**: not yet run.\n"
+    share = {"share": 0.987, "interval": [0.98, 0.99], "n": 1500}
+    names = ("json", "colour", "product_type", "gender", "usage", "word_that_is_not_there")
+    quality = {"natural_mix": dict.fromkeys(names, share), "printed_shirts": {"read": share}}
+    way = {"photos_per_second": 2.0}
+    run = {"one_by_one": way, "batched": {"photos_per_second": 9.0}, "batch_size": 16}
+    speed = {"profile": "mini", "device": "cpu", "parameters": 2_700_000, "weights": "trained"}
+    speed["crops"] = {"1": {**run, "times_faster": 4.5}}
+    random = {**speed, "weights": "random", "reduced": True, "layers": "2 of 32"}
+    write_json(tmp_path / "results" / "mini-cpu-phi3-vision.json", quality)
+    write_json(tmp_path / "results" / "mini-cpu-captioning.json", speed)
+    write_json(tmp_path / "results" / "full-cpu-captioning-random-weights.json", random)
+    text = results.captions_tables()
+    assert "| valid JSON | 98.7% | 98.0% to 99.0% | 1,500 |" in text
+    assert "](results/mini-cpu-captioning.json) | cpu | 1 | 2 | 9 | 16 | 4.5 |" in text
+    assert "[random weights, 3 million parameters (2 of 32 layers)](results/full-cpu" in text

@@ -65,8 +65,8 @@ def _device() -> str:
 def fill(text: str) -> str:
     """README's text with every marked table written anew."""
     tables = {
-        "notebooks": notebooks_table, "refinement": refinement_table, "training": training_tables,
-        "results": results_tables,
+        "notebooks": notebooks_table, "captions": captions_tables, "refinement": refinement_table,
+        "training": training_tables, "results": results_tables,
     }  # fmt: skip
     for name, render in tables.items():
         block = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
@@ -170,6 +170,48 @@ def training_tables() -> str:
             f"([figures]({_link('mini-cpu-training-seeds')})).\n"
         )
     return text
+
+
+def captions_tables() -> str:
+    """How well and how fast photos are described, from whatever has been measured."""
+    parts = []
+    if figures := _stored("mini-cpu-phi3-vision"):
+        natural, printed = figures["natural_mix"], figures["printed_shirts"]
+        asked = {
+            "valid JSON": natural["json"],
+            "the colour is right": natural["colour"],
+            "the product type is right": natural["product_type"],
+            "the gender is right": natural["gender"],
+            "the usage is right": natural["usage"],
+            "tells a word that is not there": natural["word_that_is_not_there"],
+            "T-shirts with print: the word is repeated": printed["read"],
+        }
+        link = _link("mini-cpu-phi3-vision")
+        rows = ["| | share | 95 % interval | n |", "|---|---|---|---|"]
+        for name, share in asked.items():
+            low, high = (f"{bound:.1%}" for bound in share["interval"])
+            rows.append(f"| {name} | {share['share']:.1%} | {low} to {high} | {share['n']:,} |")
+        title = f"**The small captioner, fresh drawn photos** ([figures]({link}))"
+        parts.append(title + "\n\n" + "\n".join(rows) + "\n")
+    speeds = []
+    for path in sorted(RESULTS.glob("*-captioning*.json")):
+        figures = read_json(path)
+        trained = figures["weights"] == "trained"
+        size = f"{figures['parameters'] / 1e6:,.0f} million parameters"
+        model = f"{figures['profile']}, {size}" if trained else f"random weights, {size}"
+        if figures.get("reduced"):
+            model += f" ({figures['layers']} layers)"
+        for crops, run in figures["crops"].items():
+            rates = [run[way]["photos_per_second"] for way in ("one_by_one", "batched")]
+            cells = [model, figures["device"], crops, *(f"{rate:.3g}" for rate in rates)]
+            cells += [f"{run['batch_size']}", f"{run['times_faster']:.1f}"]
+            speeds.append(f"| [{cells[0]}]({_link(path.stem)}) | {' | '.join(cells[1:])} |")
+    if speeds:
+        head = "| | device | crops | one by one | in batches | of | times faster |"
+        parts.append(f"Photos per second:\n\n{head}\n|{'---|' * 7}\n" + "\n".join(speeds) + "\n")
+    if not list(RESULTS.glob("full-*-evaluation-*.json")):
+        parts.append("**Phi-3 Vision itself, real photos**: not yet run.\n")
+    return "\n".join(parts)
 
 
 CRITERIA = ("colour", "style", "category", "gender", "factual_consistency", "overall")

@@ -440,7 +440,7 @@ captions = [template_description(row) for row in shown.to_dict("records")]
 plots.photo_grid([root / name for name in shown.image], captions, profile=profile, n=len(items))
 
 # %% [markdown]
-# Correct, and dull: many items share one sentence, and nothing is said about sleeves, patterns or heels. That is why notebook 02 will ask a large model to describe each photo, and notebook 03 will correct its answers (both are in preparation). Templates are a good start all the same: they need no GPU, and every word in them can be checked.
+# Correct, and dull: many items share one sentence, and nothing is said about sleeves, patterns or heels. That is why notebook 02 will ask a large model to describe each photo, and notebook 03 will correct its answers. Templates are a good start all the same: they need no GPU, and every word in them can be checked.
 #
 # ## 7. Save the dataset
 #
@@ -484,14 +484,17 @@ print(card.split("---\n", 2)[2])
 # %% [markdown]
 # ## Exercises
 #
-# Solutions: [01_solutions](solutions/01_solutions.ipynb).
+# `check` says what it can judge; give it your answer, as in `check("01.1", "colour")`, and it judges. Solutions: [01_solutions](solutions/01_solutions.ipynb).
 #
 # **1 (easy). A shortcut of your own.** Section 2.4 guessed the gender from one column. Which column is the best one to guess `usage` from? Would that help a model that sees only the photo? And why is the result for `product_id` worthless?
 
 # %%
+from moda_utils import check
+
 column = "colour"  # try others
 guess = items.groupby(column).usage.transform(lambda usages: usages.mode()[0])
 print(f"usage guessed from {column}: right for {(guess == items.usage).mean():.1%}")
+check("01.1")
 
 # %% [markdown]
 # **2 (medium). What a square crop costs.** Encoders want squares. One way is to crop the middle, another is to pad with white. For how many items does the crop cut off a part of the *item*? (Hint: look for pixels that aren't nearly white, outside the middle square.)
@@ -503,6 +506,7 @@ whole = open_photo(root / items.image.iloc[0])
 square = (224, 224)
 ways = {"whole": whole, "cropped": ImageOps.fit(whole, square)}
 ways["padded"] = ImageOps.pad(whole, square, color="white")
+check("01.2")
 plots.photo_grid(list(ways.values()), list(ways), profile=profile, columns=6, n=1)
 
 
@@ -518,6 +522,7 @@ def difference_hash(path: Path) -> int:
 few = items.head(100)
 hashes = {difference_hash(root / name) for name in few.image}
 print(f"{len(hashes)} different hashes, {few.image_sha256.nunique()} different files")
+check("01.3")
 
 # %% [markdown]
 # ## Further reading
@@ -530,7 +535,7 @@ print(f"{len(hashes)} different hashes, {few.image_sha256.nunique()} different f
 # %% [markdown]
 # ## Next
 #
-# [Notebook 04](04_model_assembly.ipynb) builds our own small model; the template descriptions are enough to train it. Notebooks 02 and 03, where a large vision-language model describes the photos and another one corrects it, are in preparation.
+# [Notebook 02](02_phi3_vision_captions.ipynb) lets a large vision-language model describe the photos. In a hurry? The template descriptions are enough to train on: go straight to [notebook 04](04_model_assembly.ipynb), which builds our own small model.
 
 # %% [markdown]
 # ## Save and stop

@@ -41,7 +41,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from moda_utils import plots
+from moda_utils import check, plots
 from moda_utils.catalog import load_photos, open_photo, read_catalog
 
 root = load_photos(profile)
@@ -79,6 +79,7 @@ pd.DataFrame(rows).set_index("column").map("{:.1%}".format)
 for row in rows[2:]:
     gain = row["on others"] - (others.usage == majority).mean()
     print(f"{row['column']:13} {gain:+.1%} over the majority")
+check("01.1", max(rows[1:], key=lambda row: row["on others"])["column"])
 
 
 # %% [markdown]
@@ -91,9 +92,9 @@ for row in rows[2:]:
 # The photos have a white ground, so nearly every pixel that isn't nearly white belongs to the item. Count those inside and outside of the middle square.
 
 # %%
-def lost_share(path) -> float:
+def lost_share(photo: Image.Image) -> float:
     """Share of the item's pixels that a square crop of the middle cuts off."""
-    grey = np.asarray(open_photo(path).convert("L"))  # (H, W)
+    grey = np.asarray(photo.convert("L"))  # (H, W)
     item = grey < 235
     side = min(grey.shape)
     top, left = (grey.shape[0] - side) // 2, (grey.shape[1] - side) // 2
@@ -101,7 +102,8 @@ def lost_share(path) -> float:
     return 1 - kept / max(item.sum(), 1)
 
 files = items.drop_duplicates("image_sha256").reset_index(drop=True)
-lost = files.image.map(lambda name: lost_share(root / name))
+lost = files.image.map(lambda name: lost_share(open_photo(root / name)))
+check("01.2", lost_share)
 for limit in (0.0, 0.01, 0.1):
     print(f"more than {limit:3.0%} of the item cut off: {(lost > limit).sum():4} of {len(files)} photos")
 
@@ -158,6 +160,7 @@ def join(*keys: pd.Series) -> np.ndarray:
 joined = join(items.group, hashes)
 print(f"{items.group.nunique()} groups before, {joined.max() + 1} after; "
       f"the largest has {np.bincount(joined).max()} items")
+check("01.3", joined.max() + 1)
 
 # %% [markdown]
 # Are the new links right? Take all pairs of *different files* with the same hash, and ask the catalogue whether the two rows agree.
