@@ -484,7 +484,7 @@ print(card.split("---\n", 2)[2])
 # %% [markdown]
 # ## Exercises
 #
-# `check` says what it can judge; give it your answer, as in `check("01.1", "colour")`, and it judges. Solutions: [01_solutions](solutions/01_solutions.ipynb).
+# Each has a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [01_solutions](solutions/01_solutions.ipynb).
 #
 # **1 (easy). A shortcut of your own.** Section 2.4 guessed the gender from one column. Which column is the best one to guess `usage` from? Would that help a model that sees only the photo? And why is the result for `product_id` worthless?
 

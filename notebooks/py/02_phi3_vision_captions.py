@@ -213,14 +213,20 @@ for name, tensor in steps.items():
 # %% [markdown]
 # The last line is what the decoder gets: as many rows as the photo has places, each as long as the embedding of a word.
 #
-# The merge throws nothing away. It lays four neighbours end to end, so that there are a quarter as many vectors, each four times as long. Written out, on a tiny tile of 4 x 4 patches that are numbered:
+# The merge throws nothing away. It lays four neighbours end to end, so that there are a quarter as many vectors, each four times as long. Written out:
 
-# %% tags=["nbval-check-output"]
+# %%
 def merge(patches: torch.Tensor) -> torch.Tensor:
     """(H, W, C) -> (H / 2, W / 2, 4 C)"""
     above, below = patches[0::2], patches[1::2]  # (H / 2, W, C)
     four = [above[:, 0::2], above[:, 1::2], below[:, 0::2], below[:, 1::2]]
     return torch.cat(four, dim=-1)
+
+
+# %% [markdown]
+# On a tiny tile of 4 x 4 patches that are numbered:
+
+# %% tags=["nbval-check-output"]
 numbered = torch.arange(16).view(4, 4, 1)
 print(numbered[..., 0])
 print(merge(numbered))
@@ -298,8 +304,7 @@ show_figure("prompt_1")
 
 # %% tags=["nbval-check-output"]
 encoded = processor.encode(PROMPT_I, photo)
-ids = encoded[0]
-for of_photo, run in groupby(ids, key=lambda number: number < 0):
+for of_photo, run in groupby(encoded[0], key=lambda number: number < 0):
     run = list(run)
     if of_photo:
         print(f"{len(run):4} places for the photo, all with id {run[0]}")
@@ -317,11 +322,17 @@ for of_photo, run in groupby(ids, key=lambda number: number < 0):
 #
 # Before you load a model, do the arithmetic. Its weights take *parameters times bytes per parameter*. While it writes, it keeps two vectors per layer and place, *keys* and *values*, so as not to compute them again with each word: the **cache**.
 
-# %% tags=["nbval-check-output"]
+# %%
 def cache_bytes(config: Phi3VisionConfig, places: int, bytes_each: int) -> int:
     head = config.hidden_size // config.num_attention_heads
     vector = config.num_key_value_heads * head  # a key, and a value, of one layer
     return 2 * vector * config.num_hidden_layers * places * bytes_each
+
+
+# %% [markdown]
+# In two number formats, with the photo from above:
+
+# %% tags=["nbval-check-output"]
 for name, bytes_each in (("float32, any CPU", 4), ("16 bit, a GPU", 2)):
     weights = large.num_parameters() * bytes_each
     per_photo = cache_bytes(large.config, real.num_tokens(rows, columns), bytes_each)
@@ -649,7 +660,7 @@ figure if len(described) else print("no captions to judge")
 # %% [markdown]
 # *Majority* is one sentence for all, made of the most frequent values. A criterion on which the captions are hardly above it deserves suspicion: either the model can't see it, or the photo doesn't show it. Whether a shirt is for boys or girls, the catalogue knows and the photo often doesn't.
 #
-# So the captions have two faults, and one remedy: a second model that gets the caption *and the catalogue's row*, takes out what was read, and lets the row win. That is [notebook 03](03_phi3_instruct_refinement.ipynb).
+# So the captions have two faults, and one remedy: a second model that gets the caption *and the catalogue's row*, takes out what was read, and lets the row win. That is notebook 03.
 #
 # ## 7. Distillation: may we train on these sentences?
 #
@@ -703,7 +714,7 @@ print("every item has a text to train on:", complete)
 # %% [markdown]
 # ## Exercises
 #
-# `check` says what it can judge; give it your answer as the second argument, and it judges. Solutions: [02_solutions](solutions/02_solutions.ipynb).
+# Each has a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [02_solutions](solutions/02_solutions.ipynb).
 #
 # **1 (easy). Edit the prompt.** Ask for the opposite, for a poem, for another language, or for a single word. What does the model follow, and what does it do out of habit?
 #
@@ -764,7 +775,7 @@ for change in (str, without_quotes) if len(described) else ():
 # %% [markdown]
 # ## Next
 #
-# [Notebook 03](03_phi3_instruct_refinement.ipynb) gives the captions and the catalogue's columns to Phi-3 Instruct, which takes the printed words out. In a hurry? [Notebook 04](04_model_assembly.ipynb) builds our own small model.
+# Notebook 03 gives the captions and the catalogue's columns to Phi-3 Instruct, which takes the printed words out. In a hurry? [Notebook 04](04_model_assembly.ipynb) builds our own small model.
 
 # %% [markdown]
 # ## Save and stop
