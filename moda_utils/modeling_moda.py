@@ -3,8 +3,7 @@
     photo -> FashionCLIP (frozen) -> 512 numbers -> projection -> one "word" -> OPT-125M -> text
 
 The language model reads `[image][</s>]` and goes on, token by token, until it writes `</s>` itself.
-This is an ordinary Hugging Face model (`save_pretrained`, `from_pretrained`, `generate`, the Auto
-classes), and any causal language model can take the place of OPT.
+This is an ordinary Hugging Face model, and any causal one can take the place of OPT.
 """
 
 from typing import Any, Self
@@ -24,7 +23,7 @@ Source = Checkpoint | str  # hub id with revision, or the name of either a hub i
 class ModaConfig(hf.PreTrainedConfig):
     """Configs of encoder and language model, and the width of the projection's middle layer (left
     out: 4 times the language model's). `trained_on`: "drawn" or "real" photos, empty if untrained.
-    """
+    `output_tokens`: the ids that the training descriptions use, None if untrained."""
 
     model_type = "moda"
     sub_configs = {"vision_config": hf.CLIPVisionConfig, "text_config": hf.AutoConfig}
@@ -35,6 +34,7 @@ class ModaConfig(hf.PreTrainedConfig):
         text_config: hf.PreTrainedConfig | dict | None = None,
         projection_hidden_size: int | None = None,
         trained_on: str = "",
+        output_tokens: list[int] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)  # first: it would reset the attention of the configs below
@@ -44,7 +44,7 @@ class ModaConfig(hf.PreTrainedConfig):
             text_config = hf.AutoConfig.for_model(**{"model_type": "opt", **(text_config or {})})
         self.vision_config, self.text_config = vision_config, text_config
         self.projection_hidden_size = projection_hidden_size or 4 * text_config.hidden_size
-        self.trained_on = trained_on
+        self.trained_on, self.output_tokens = trained_on, output_tokens
 
     @property
     def end_token_id(self) -> int:

@@ -183,6 +183,8 @@ def train(
     model.to(accelerator.device)
     tokens = _checked(model, processor, train_set, "training")
     held_out = _checked(model, processor, validation_set, "validation")
+    # All that the model is ever asked to say: `fast.py` has no need of the others.
+    model.config.output_tokens = tokens.labels[tokens.labels != -100].unique().tolist()
     weights = list(trained_weights(model).values())
     optimizer = make_optimizer(model, config)
     schedule = make_schedule(optimizer, config)
