@@ -90,8 +90,10 @@ class FastModa:
         if not self.fits(config):
             raise ValueError(f"The fast path knows OPT, not {config.text_config.model_type}.")
         self.config, self._text = config, config.text_config
-        self._linear = Int8Linear if int8 else lambda weight, bias=None: partial(
-            F.linear, weight=weight, bias=bias
+        self._linear = (
+            Int8Linear
+            if int8
+            else lambda weight, bias=None: partial(F.linear, weight=weight, bias=bias)
         )
         with init_empty_weights():  # a model without memory for its weights
             empty = ModaForConditionalGeneration(config)
@@ -146,12 +148,20 @@ class FastModa:
         """Pixels (B, 3, height, width) to image embeddings (B, 512)."""
         return ModaForConditionalGeneration.encode_images(self, pixel_values)
 
+    def eval(self) -> Self:
+        """As models have it: this one is never trained."""
+        return self
+
     @torch.inference_mode()
-    def generate(self, image_embeds: Tensor, max_new_tokens: int = 40) -> Tensor:
+    def generate(
+        self, image_embeds: Tensor, max_new_tokens: int = 40, do_sample: bool = False
+    ) -> Tensor:
         """Greedy search from embeddings (B, 512): token ids (B, at most `max_new_tokens`).
 
         The end mark is included; a row that ended early is filled with the pad token.
         """
+        if do_sample:
+            raise ValueError("The fast path takes the likeliest token: load the model as float32.")
         batch, heads = len(image_embeds), self._text.num_attention_heads
         longest = min(max_new_tokens + 1, len(self._places))
         shape = (batch, heads, longest, self._text.hidden_size // heads)

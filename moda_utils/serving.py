@@ -1,86 +1,145 @@
 """Describe photos with the trained model: in Python by `describe`, in a terminal by
 
-python -m moda_utils.serving PHOTO [PHOTO ...]
+python -m moda_utils.serving PHOTO_OR_FOLDER ... [--csv OUT] [--model FOLDER]
+python -m moda_utils.serving --demo
 """
 
 import argparse
+import csv
+import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
+from tqdm import tqdm
 
 from moda_utils.catalog import open_photo, to_rgb
 from moda_utils.device import best_device
-from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
+from moda_utils.fast import FastModa, int8_works
+from moda_utils.modeling_moda import ModaConfig, ModaForConditionalGeneration, ModaProcessor
 from moda_utils.profiles import get_profile
 
-Photo = Path | str | Image.Image
+Photo = Path | str | Image.Image | np.ndarray
+Moda = ModaForConditionalGeneration | FastModa
 NOTES = {  # by ModaConfig.trained_on
     "drawn, encoder drawn": "Note: this is a mini model. It has only ever seen drawings.",
     "real, encoder drawn": "Note: this is a mini model. Its encoder has only ever seen drawings.",
     "drawn": "Note: this model was trained on drawings.",
 }
+BATCH = 16  # photos described together
+SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+HEADER = ["photo", "description"]  # of the table that --csv writes
+
+# ---------------------------------------------------------------------------------------------
+# In Python
 
 
 def describe(
-    images: Photo | Sequence[Photo], model: Path | str | None = None, note: bool = True
+    images: Photo | Sequence[Photo],
+    model: Path | str | None = None,
+    note: bool = True,
+    int8: bool = True,
 ) -> str | list[str]:
     """Say what one photo shows, or each of several.
 
     Args:
-        images: a file, a Pillow image of any mode, or a list of them.
+        images: a file, a Pillow image of any mode, an array of uint8 (height, width, 3, or without
+            the 3 for a grey one), or a list of them. Of an animation the first picture counts.
         model: folder of a trained MODA; the profile's `runs/moda/best` when left out.
         note: print with the answer what a model has seen that was not trained on real photos.
+        int8: on a CPU, use int8 weights (see `fast.py`); False takes float32.
 
     Returns:
         A text for one photo, a list of texts for a list.
 
     Raises:
         FileNotFoundError: there is no such photo, or no trained model yet.
-        ValueError: a file is not a photo.
+        ValueError: a file is not a photo, or an array is none.
     """
     several = isinstance(images, Sequence) and not isinstance(images, str)
-    photos = [_open(image) for image in (images if several else [images])]
-    moda, processor = load_model(model)
+    moda, processor = load_model(model, int8)
     texts = []
-    for start in range(0, len(photos), 32):
-        pixels = processor(images=photos[start : start + 32])["pixel_values"]
-        with torch.inference_mode():
-            embeds = moda.encode_images(pixels.to(moda.device))
-        texts += generate_texts(moda, processor, embeds)[0]
+    for result in describe_each(list(images) if several else [images], moda, processor):
+        if isinstance(result, Exception):
+            raise result
+        texts.append(result)
     if note and moda.config.trained_on in NOTES:
         print(NOTES[moda.config.trained_on])
     return texts if several else texts[0]
 
 
-def load_model(
-    folder: Path | str | None = None,
-) -> tuple[ModaForConditionalGeneration, ModaProcessor]:
+def describe_each(
+    photos: Sequence[Photo], moda: Moda, processor: ModaProcessor
+) -> Iterator[str | Exception]:
+    """For one photo after the other its description, or the error that tells why it has none.
+
+    Threads open the photos of the next batch while the model is busy with this one.
+    """
+    batches = [photos[start : start + BATCH] for start in range(0, len(photos), BATCH)]
+
+    def pixels(photo: Photo) -> Tensor | Exception:
+        try:
+            return processor(images=_open(photo))["pixel_values"][0]  # (3, height, width)
+        except (OSError, ValueError) as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        coming = [pool.submit(pixels, photo) for photo in batches[0]] if batches else []
+        for following in [*batches[1:], []]:
+            opened = [future.result() for future in coming]
+            coming = [pool.submit(pixels, photo) for photo in following]
+            good = [photo for photo in opened if isinstance(photo, Tensor)]
+            texts = iter(_describe_pixels(torch.stack(good), moda, processor) if good else [])
+            yield from (next(texts) if isinstance(photo, Tensor) else photo for photo in opened)
+
+
+def load_model(folder: Path | str | None = None, int8: bool = False) -> tuple[Moda, ModaProcessor]:
     """A trained model and its processor, ready to use; read once, and again when it has changed.
+
+    Args:
+        int8: on a CPU, the small and fast form of it; float32 on its device otherwise.
 
     Raises:
         FileNotFoundError: nothing is trained yet.
+        OSError: a file of the model is missing or damaged.
     """
     folder = Path(folder) if folder is not None else get_profile().run_dir("moda") / "best"
     weights = folder / "model.safetensors"
     if not weights.exists():
         raise FileNotFoundError(f"There is no trained model in {folder}: run notebook 05 first.")
-    return _load(folder, weights.stat().st_mtime_ns)
+    return _load(folder, weights.stat().st_mtime_ns, int8 and best_device().type == "cpu")
 
 
-@lru_cache(maxsize=1)
-def _load(folder: Path, changed: int) -> tuple[ModaForConditionalGeneration, ModaProcessor]:
-    model = ModaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    return model.to(best_device()).eval(), ModaProcessor.from_pretrained(folder)
+@lru_cache(maxsize=2)
+def _load(folder: Path, changed: int, int8: bool) -> tuple[Moda, ModaProcessor]:
+    for name in ("config.json", "processor_config.json", "tokenizer.json"):
+        if not (folder / name).exists():
+            advice = "copy the whole folder again, or train with notebook 05"
+            raise FileNotFoundError(f"The model in {folder} lacks {name}: {advice}.")
+    try:
+        processor = ModaProcessor.from_pretrained(folder)
+        if int8 and FastModa.fits(ModaConfig.from_pretrained(folder)):
+            if not int8_works():
+                text = "This build of torch has no int8 kernels: float32 is used, which is slower."
+                warnings.warn(text, stacklevel=3)
+            return FastModa.from_folder(folder, int8=int8_works()), processor
+        model = ModaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, SafetensorError, TypeError, KeyError) as error:
+        raise OSError(f"The model in {folder} can't be loaded: {error}") from error
+    return model.to(best_device()).eval(), processor
 
 
 @torch.inference_mode()
 def generate_texts(
-    model: ModaForConditionalGeneration,
+    model: Moda,
     processor: ModaProcessor,
     image_embeds: Tensor,
     batch_size: int = 64,
@@ -98,40 +157,140 @@ def generate_texts(
     return texts, ended
 
 
+def _describe_pixels(pixels: Tensor, moda: Moda, processor: ModaProcessor) -> list[str]:
+    """Texts of a batch (B, 3, height, width)."""
+    with torch.inference_mode():
+        embeds = moda.encode_images(pixels.to(moda.device))
+    return generate_texts(moda, processor, embeds)[0]
+
+
 def _open(image: Photo) -> Image.Image:
+    """The photo as RGB, if it is one that can be described."""
+    name = image if isinstance(image, Path | str) else "The image"
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or image.ndim < 2:
+            found = f"{image.dtype} of shape {image.shape}"
+            raise ValueError(f"An array must be uint8 (height, width, 3), this is {found}.")
+        image = Image.fromarray(image)
+    if not isinstance(image, Image.Image | Path | str):
+        kind = type(image).__name__
+        raise ValueError(f"A photo is a file, a Pillow image or an array, not {kind}.")
     photo = to_rgb(image) if isinstance(image, Image.Image) else open_photo(image)
     if max(photo.size) > 50 * min(photo.size):
-        name = "The image" if isinstance(image, Image.Image) else image
         raise ValueError(f"{name} is a stripe of {photo.width} x {photo.height} pixels: crop it.")
     return photo
 
 
+# ---------------------------------------------------------------------------------------------
+# In a terminal
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Describe the files named on the command line. Returns 1 where a photo or the model failed."""
+    """Describe what the command line names; 1 where a photo, a folder or the model failed."""
     parser = argparse.ArgumentParser(
         prog="python -m moda_utils.serving",
-        description="Say what each photo shows, one line per photo. Exit status 1: one failed.",
+        description="Say what photos show. Exit status 1: something could not be described.",
     )
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="an image file")
+    parser.add_argument("photos", nargs="*", metavar="PHOTO_OR_FOLDER")
+    parser.add_argument(
+        "--csv", type=Path, metavar="OUT", help="add to this table; what it holds is skipped"
+    )
     parser.add_argument("--model", help="folder of a trained MODA (default: runs/moda/best)")
+    parser.add_argument("--float32", action="store_true", help="no int8 weights on a CPU")
+    parser.add_argument("--demo", action="store_true", help="a web page instead, on this machine")
     options = parser.parse_args(arguments)
+    if options.demo == bool(options.photos):
+        parser.error("name photos or folders, or --demo")
     try:
-        moda, _ = load_model(options.model)
+        moda, processor = load_model(options.model, int8=not options.float32)
+        if options.demo:
+            from moda_utils.demo import launch
+
+            launch(options.model)
+            return 0
+        return _describe_files(options.photos, options.csv, moda, processor)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    names, photos = [], []
-    for name in options.photos:
-        try:
-            photos.append(_open(name))
-            names.append(name)
-        except (OSError, ValueError) as error:  # the others are still described
-            print(error, file=sys.stderr)
-    for name, text in zip(names, describe(photos, options.model, note=False), strict=True):
-        print(f"{name}: {text}")
-    if names and moda.config.trained_on in NOTES:
+    except KeyboardInterrupt:
+        print("Stopped. With --csv, the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _describe_files(
+    names: Sequence[str], table: Path | None, moda: Moda, processor: ModaProcessor
+) -> int:
+    """Print a line, or write a row, for each photo; 1 if one of them failed."""
+    found = list(_find_photos(names))
+    photos = [photo for photo in found if isinstance(photo, str)]
+    problems = [problem for problem in found if isinstance(problem, Exception)]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    done = _open_table(table) if table else set()
+    todo = [photo for photo in photos if os.path.abspath(photo) not in done]
+    if len(todo) < len(photos):
+        print(f"{len(photos) - len(todo)} photos are in {table} already.", file=sys.stderr)
+    failed, rows = len(problems), []
+    try:
+        with tqdm(total=len(todo), unit="photo", disable=None) as bar:  # only in a terminal
+            for photo, result in zip(todo, describe_each(todo, moda, processor), strict=True):
+                bar.update()
+                if isinstance(result, Exception):
+                    failed += 1
+                    bar.write(str(result), file=sys.stderr)
+                elif table:
+                    rows.append([photo, result])
+                else:
+                    bar.write(f"{photo}: {result}", file=sys.stdout)
+                if len(rows) == BATCH:
+                    ready, rows = rows, []  # Ctrl-C while writing must not write them twice
+                    _add_rows(table, ready)
+    finally:
+        if rows:
+            _add_rows(table, rows)
+    if moda.config.trained_on in NOTES and todo:
         print(NOTES[moda.config.trained_on], file=sys.stderr)
-    return int(len(names) < len(options.photos))
+    return int(failed > 0)
+
+
+def _find_photos(names: Sequence[str]) -> Iterator[str | Exception]:
+    """Files as they are named, photos in and below folders; errors of folders among them."""
+    for name in names:
+        if not os.path.isdir(name):
+            yield name
+            continue
+        found: list[str | Exception] = []
+        for folder, below, files in os.walk(name, onerror=found.append):
+            below.sort()
+            photos = [file for file in sorted(files) if Path(file).suffix.lower() in SUFFIXES]
+            found += [os.path.join(folder, file) for file in photos if file[0] != "."]
+        yield from found or [FileNotFoundError(f"There is no photo in the folder {name}.")]
+
+
+def _open_table(table: Path) -> set[str]:
+    """Begin or continue a table; which photos it holds, by absolute path.
+
+    The half row that a killed run may have left is cut off, so that its photo is described again.
+    """
+    content = table.read_bytes() if table.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    lines = whole.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    header, *rows = [row for row in csv.reader(lines) if row] or [HEADER]
+    if header != HEADER or (content and not whole):
+        raise ValueError(f"{table} is no table of descriptions: name another file for --csv.")
+    if len(whole) < len(content):
+        os.truncate(table, len(whole))
+    _add_rows(table, [])  # where nothing can be written, better to know it now
+    return {os.path.abspath(row[0]) for row in rows}
+
+
+def _add_rows(table: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Append rows to the table, below a header, and see them to the disk."""
+    with open(table, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows(rows if file.tell() else [HEADER, *rows])
+        file.flush()
+        os.fsync(file.fileno())
 
 
 if __name__ == "__main__":

@@ -1,38 +1,30 @@
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+import zlib
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_moda import build, photo
+from tiny_moda import SAYS, photo, teach
 
 import moda_utils
 from moda_utils import serving
-from moda_utils.features import Examples
+from moda_utils.fast import FastModa
+from moda_utils.modeling_moda import ModaForConditionalGeneration
 from moda_utils.profiles import ROOT
 from moda_utils.serving import describe, generate_texts, main
-from moda_utils.training import TrainConfig, train
-
-SAYS = {"red": "Red shirt for men", "blue": "Blue dress with a bow", "lime": "Green shorts"}
 
 
 @pytest.fixture(scope="module")
 def best(tmp_path_factory):
     """A tiny MODA that has learnt three photos by heart."""
-    folder = tmp_path_factory.mktemp("moda")
-    model, processor = build(folder)
-    model.config.trained_on = "drawn, encoder drawn"
-    # One colour fills the photo, and a random encoder hardly sees it: give it its own directions.
-    photos = [photo(colour) for colour in SAYS]
-    with torch.no_grad():
-        embeds = model.encode_images(processor(images=photos)["pixel_values"])
-    items = Examples(embeds, list(SAYS.values()), list(SAYS))
-    config = TrainConfig(
-        epochs=250, batch_size=3, accumulation=1, learning_rate=3e-3, schedule="constant"
-    )
-    history = train(model, processor, items, items, config, folder / "mini" / "runs" / "moda")
-    assert history.best["loss"] < 0.1
-    return folder / "mini" / "runs" / "moda" / "best"
+    return teach(tmp_path_factory.mktemp("moda"))
 
 
 @pytest.fixture
@@ -86,12 +78,59 @@ def test_bad_photos_are_named(home, tmp_path):
         describe(tmp_path)
     with pytest.raises(ValueError, match="stripe of 9000 x 2 pixels"):
         describe(photo(size=(9000, 2)))
+    with pytest.raises(ValueError, match="not NoneType"):
+        describe([photo(), None])
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "CMYK", "I;16"])
 @pytest.mark.parametrize("size", [(1, 1), (3, 1), (48, 64)])
 def test_images_of_any_mode_and_size_get_an_answer(home, mode, size):
     assert isinstance(describe(Image.new(mode, size), note=False), str)
+
+
+@pytest.mark.parametrize("colour", SAYS)
+def test_an_array_is_a_photo(home, colour):
+    array = np.asarray(photo(colour))
+    assert describe(array, note=False) == SAYS[colour]
+    assert describe([array, array], note=False) == [SAYS[colour]] * 2
+    grey = describe(array[..., 0], note=False)
+    assert grey == describe(Image.fromarray(array[..., 0]), note=False)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4, 3)), np.zeros(5, np.uint8), np.zeros((2, 3, 4, 5), np.uint8)]
+)
+def test_an_array_of_another_form_is_refused_in_words(home, array):
+    with pytest.raises(ValueError, match=r"must be uint8 .*, this is \w+ of shape"):
+        describe(array)
+
+
+def test_on_a_cpu_the_fast_model_is_used_and_float32_on_request(home, files):
+    assert isinstance(serving.load_model(int8=True)[0], FastModa)
+    assert isinstance(serving.load_model()[0], ModaForConditionalGeneration)
+    for int8 in (True, False):
+        assert describe(files / "lime.png", note=False, int8=int8) == SAYS["lime"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "processor_config.json", "tokenizer.json"])
+def test_a_model_folder_with_a_missing_file(home, best, tmp_path, files, name, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(best, folder)
+    (folder / name).unlink()
+    for int8 in (True, False):
+        with pytest.raises(OSError, match=f"{folder} (lacks {name}|can't be loaded)"):
+            describe(photo(), folder, int8=int8)
+    assert main([str(files / "red.png"), "--model", str(folder)]) == 1
+    assert str(folder) in capsys.readouterr().err
+
+
+def test_a_damaged_model_is_named(home, best, tmp_path):
+    shutil.copytree(best, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    for int8 in (True, False):
+        with pytest.raises(OSError, match="model can't be loaded: "):
+            describe(photo(), tmp_path / "model", int8=int8)
 
 
 def test_texts_end_by_themselves_or_are_cut(home, best):
@@ -120,12 +159,173 @@ def test_command_line_describes_the_good_ones_and_reports_the_others(home, files
     assert "run notebook 05 first" in capsys.readouterr().err
 
 
+def bomb(path: Path) -> None:
+    """A PNG of a few hundred bytes that claims to be 60,000 x 60,000 pixels."""
+
+    def chunk(kind, data):
+        checksum = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + checksum
+
+    size = (60_000).to_bytes(4, "big")
+    head = chunk(b"IHDR", size + size + bytes([1, 0, 0, 0, 0]))
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 10_000))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b""))
+
+
+@pytest.fixture
+def trouble(tmp_path):
+    """A folder of photos that people have; what is said about each that can't be described."""
+    folder = tmp_path / "trouble"
+    (folder / "deep").mkdir(parents=True)
+    photo("red").save(folder / "good.jpg")
+    photo("blue").save(folder / "deep" / "good.PNG")
+    photo("lime").convert("CMYK").save(folder / "cmyk.jpg")
+    Image.new("RGBA", (40, 40), (255, 0, 0, 0)).save(folder / "clear.png")
+    Image.new("RGB", (1, 1), "red").save(folder / "dot.png")
+    pages = [photo("red"), photo("blue")]
+    pages[0].save(folder / "moving.gif", save_all=True, append_images=pages[1:])
+    bomb(folder / "bomb.png")
+    photo("red", (20, 4_000)).save(folder / "long.png")
+    whole = (folder / "good.jpg").read_bytes()
+    (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("not a photo")
+    (folder / "notes.txt").write_text("no photo, and none that is claimed")
+    (folder / ".hidden.jpg").write_text("a file manager's")
+    return folder, {
+        "bomb.png": "exceeds limit", "long.png": "stripe of 20 x 4000", "half.jpg": "can't be read",
+        "empty.jpg": "not an image file", "text.jpg": "not an image file",
+    }  # fmt: skip
+
+
+def test_a_folder_good_ones_are_described_bad_ones_named(home, trouble, capsys):
+    folder, bad = trouble
+    assert main([str(folder)]) == 1
+    out, err = capsys.readouterr()
+    said = dict(line.removeprefix(f"{folder}/").split(": ", 1) for line in out.splitlines())
+    good = ["clear.png", "cmyk.jpg", "dot.png", "good.jpg", "moving.gif", "deep/good.PNG"]
+    assert list(said) == good
+    assert (said["good.jpg"], said["deep/good.PNG"]) == (SAYS["red"], SAYS["blue"])
+    assert said["moving.gif"] == said["good.jpg"]  # its first picture
+    lines = err.splitlines()
+    for name, reason in bad.items():
+        assert any(name in line and reason in line for line in lines), name
+    assert len(lines) == len(bad) + 1  # and the note about drawings
+    for name in bad:
+        (folder / name).unlink()
+    assert main([str(folder)]) == 0
+
+
+def test_an_empty_folder_is_an_error(home, tmp_path, capsys):
+    assert main([str(tmp_path)]) == 1
+    assert f"no photo in the folder {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_read(home, files, tmp_path):
+    """In a process of its own, without the privilege of root to read everything."""
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    command = [sys.executable, "-m", "moda_utils.serving", str(locked), str(files / "red.png")]
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("root reads every folder, and there is no setpriv to take that away")
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    locked.chmod(0)
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    finally:
+        locked.chmod(0o700)
+    assert done.returncode == 1
+    assert "Permission denied" in done.stderr and str(locked) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == f"{files / 'red.png'}: {SAYS['red']}\n"
+
+
+def test_a_table_goes_on_where_it_stopped(home, trouble, tmp_path, capsys):
+    folder, bad = trouble
+    table = tmp_path / "out.csv"
+    assert main([str(folder), "--csv", str(table)]) == 1
+    assert capsys.readouterr().out == ""
+    whole = table.read_text()
+    rows = whole.splitlines()
+    assert rows[0] == "photo,description"
+    assert f"{folder}/good.jpg,{SAYS['red']}" in rows
+    assert len(rows) == 7
+
+    begun = "\n".join(rows[:3]) + "\n" + rows[3][:-4]  # as a killed run may leave it
+    table.write_text(begun)
+    seen = []
+    describe_each = serving.describe_each
+
+    def spy(photos, *rest):
+        seen.extend(photos)
+        return describe_each(photos, *rest)
+
+    serving.describe_each = spy
+    try:
+        assert main([str(folder), "--csv", str(table)]) == 1
+    finally:
+        serving.describe_each = describe_each
+    assert "2 photos are in" in capsys.readouterr().err
+    assert sorted(table.read_text().splitlines()) == sorted(rows)
+    assert len(seen) == 4 + len(bad)  # what failed is tried again
+
+    for name in bad:
+        (folder / name).unlink()
+    assert main([str(folder), "--csv", str(table)]) == 0
+    assert sorted(table.read_text().splitlines()) == sorted(rows)
+
+
+@pytest.mark.parametrize("content", ["name,price\nshirt,3\n", "no line end"])
+def test_a_table_of_something_else_is_left_alone(home, files, tmp_path, content, capsys):
+    table = tmp_path / "prices.csv"
+    table.write_text(content)
+    assert main([str(files), "--csv", str(table)]) == 1
+    assert "no table of descriptions" in capsys.readouterr().err
+    assert table.read_text() == content
+
+
+def test_a_table_that_cannot_be_written_is_said_before_the_work(home, files, tmp_path, capsys):
+    assert main([str(files), "--csv", str(tmp_path / "nowhere" / "out.csv")]) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_stopped_run_keeps_what_it_has(home, tmp_path):
+    """Ctrl-C in the middle of a folder, in a process of its own."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(240):
+        photo("red", (600, 800)).save(folder / f"{number:03}.jpg")
+    table = tmp_path / "out.csv"
+    command = [sys.executable, "-m", "moda_utils.serving", str(folder), "--csv", str(table)]
+    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (table.exists() and table.read_text().count("\n") > 16):
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    assert "the same command goes on" in run.communicate()[1]
+    assert run.returncode == 130
+    rows = table.read_text().splitlines()
+    assert 16 < len(rows) < 241
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    again = table.read_text().splitlines()
+    assert again[: len(rows)] == rows
+    assert [row.split(",")[0] for row in again[1:]] == [str(p) for p in sorted(folder.iterdir())]
+
+
 @pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), ([], 2)])
 def test_command_line_explains_itself(arguments, status, capsys):
     with pytest.raises(SystemExit) as left:
         main(arguments)
     assert left.value.code == status
     assert "PHOTO" in "".join(capsys.readouterr())
+
+
+def test_a_demo_describes_no_folder(capsys):
+    with pytest.raises(SystemExit):
+        main(["photo.jpg", "--demo"])
+    assert "name photos or folders, or --demo" in capsys.readouterr().err
 
 
 def test_command_line_as_a_command(home, files):

@@ -17,8 +17,10 @@ from transformers import (
 )
 
 from moda_utils.catalog import build_catalog
+from moda_utils.features import Examples
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
 from moda_utils.profiles import Checkpoint, Profile, get_profile
+from moda_utils.training import TrainConfig, train
 
 COLOURS = ("Red", "Blue", "Green", "White", "Black", "Pink")
 THINGS = ("shirt", "casual summer shoes", "dress with a bow", "shorts")  # of several lengths
@@ -114,3 +116,23 @@ def shop_profile(folder: Path) -> Profile:
     profile = replace(mini, data_label="real", **small)
     build_catalog(profile)
     return profile
+
+
+SAYS = {"red": "Red shirt for men", "blue": "Blue dress with a bow", "lime": "Green shorts"}
+
+
+def teach(folder: Path) -> Path:
+    """`best/` of a tiny MODA that has learnt three photos by heart (see `SAYS`)."""
+    model, processor = build(folder)
+    model.config.trained_on = "drawn, encoder drawn"
+    # One colour fills the photo, and a random encoder hardly sees it: give it its own directions.
+    photos = [photo(colour) for colour in SAYS]
+    with torch.no_grad():
+        embeds = model.encode_images(processor(images=photos)["pixel_values"])
+    items = Examples(embeds, list(SAYS.values()), list(SAYS))
+    config = TrainConfig(
+        epochs=250, batch_size=3, accumulation=1, learning_rate=3e-3, schedule="constant"
+    )
+    history = train(model, processor, items, items, config, folder / "mini" / "runs" / "moda")
+    assert history.best["loss"] < 0.1
+    return folder / "mini" / "runs" / "moda" / "best"
