@@ -22,7 +22,7 @@ REAL := ../shared/fashion_sample
 # Tests never reach for the hub: a missing file is an error at once, not a long wait.
 OFFLINE := HF_HUB_OFFLINE=1 TQDM_DISABLE=1 MODA_PROFILE=mini
 
-.PHONY: help setup scale course course-scale test lint test-full rehearsal test-colab audit notebooks twins mini measure \
+.PHONY: help browser setup scale course course-scale test lint test-full rehearsal test-colab audit notebooks twins mini measure \
   ablations results links course-stats clean
 
 help: ## this list
@@ -60,8 +60,15 @@ lint: setup ## ruff
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m ruff format --check --quiet .
 
+browser: ## Chromium for the web page's test, where Debian's packages can be installed
+	@if command -v chromedriver >/dev/null; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+	    chromium chromium-driver >/dev/null || echo "Chromium could not be installed."; \
+	else echo "No chromedriver here, and no right to install it: the browser test is skipped."; fi
+
 # Ray has no build for every platform and every new Python: its tests are skipped where it is missing.
-test-full: setup ## the slow tests, the solutions; with real photos where they are
+test-full: setup browser ## the slow tests, the solutions; with real photos where they are
 	@$(MAKE) scale || echo "Ray can't be installed here: notebook 09 and its tests are skipped."
 	@test -d $(REAL) || echo "No folder $(REAL): the real-photo run is skipped."
 	@$(OFFLINE) MODA_HOME=build/test $(RUN) -m pytest -q --nbval-lax --nbval-current-env \

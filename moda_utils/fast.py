@@ -85,21 +85,18 @@ class FastModa:
     """
 
     device = torch.device("cpu")
+    int8_layer = Int8Linear
 
     def __init__(self, config: ModaConfig, read: Read, int8: bool = True):
         if not self.fits(config):
             raise ValueError(f"The fast path knows OPT, not {config.text_config.model_type}.")
         self.config, self._text = config, config.text_config
-        self._linear = (
-            Int8Linear
-            if int8
-            else lambda weight, bias=None: partial(F.linear, weight=weight, bias=bias)
-        )
+        self._linear = self.int8_layer if int8 else _float32_linear
         with init_empty_weights():  # a model without memory for its weights
             empty = ModaForConditionalGeneration(config)
         self.vision_model, self.projection = empty.vision_model.eval(), empty.projection
-        _fill(self.vision_model, "vision_model.", read, int8)
-        _fill(self.projection, "projection.", read, int8=False)
+        _fill(self.vision_model, "vision_model.", read, self.int8_layer if int8 else None)
+        _fill(self.projection, "projection.", read, None)
 
         read = _below(read, "language_model.model.decoder.")
         tokens = config.output_tokens or range(self._text.vocab_size)
@@ -224,13 +221,17 @@ def _below(read: Read, prefix: str) -> Read:
     return lambda name: read(prefix + name)
 
 
-def _fill(module: nn.Module, prefix: str, read: Read, int8: bool) -> None:
-    """Give an empty module its weights, with int8 layers in place of linear ones where asked."""
+def _float32_linear(weight: Tensor, bias: Tensor | None = None) -> Linear:
+    return partial(F.linear, weight=weight, bias=bias)
+
+
+def _fill(module: nn.Module, prefix: str, read: Read, layer: type[nn.Module] | None) -> None:
+    """Give an empty module its weights; `layer` takes the place of its linear ones."""
     for name, child in list(module.named_children()):
-        if int8 and isinstance(child, nn.Linear):
+        if layer is not None and isinstance(child, nn.Linear):
             bias = None if child.bias is None else read(f"{prefix}{name}.bias")
-            setattr(module, name, Int8Linear(read(f"{prefix}{name}.weight"), bias))
+            setattr(module, name, layer(read(f"{prefix}{name}.weight"), bias))
         else:
-            _fill(child, f"{prefix}{name}.", read, int8)
+            _fill(child, f"{prefix}{name}.", read, layer)
     for name, _ in list(module.named_parameters(recurse=False)):
         setattr(module, name, nn.Parameter(read(prefix + name), requires_grad=False))

@@ -87,7 +87,7 @@ def describe_each(
 
     def pixels(photo: Photo) -> Tensor | Exception:
         try:
-            return processor(images=_open(photo))["pixel_values"][0]  # (3, height, width)
+            return processor(images=open_checked(photo))["pixel_values"][0]  # (3, height, width)
         except (OSError, ValueError) as error:
             return error
 
@@ -164,7 +164,7 @@ def _describe_pixels(pixels: Tensor, moda: Moda, processor: ModaProcessor) -> li
     return generate_texts(moda, processor, embeds)[0]
 
 
-def _open(image: Photo) -> Image.Image:
+def open_checked(image: Photo) -> Image.Image:
     """The photo as RGB, if it is one that can be described."""
     name = image if isinstance(image, Path | str) else "The image"
     if isinstance(image, np.ndarray):

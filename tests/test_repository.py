@@ -38,17 +38,9 @@ LEAVES = {
     "overlap",
     "plots",
 }
-MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "runs", "recipe"}
-STAGES = {
-    "captioning",
-    "refinement",
-    "training",
-    "evaluation",
-    "serving",
-    "course",
-    "exercises",
-    "exercises_data",
-}
+MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "fast", "runs", "recipe"}
+STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "demo", "course"}
+STAGES |= {"exercises", "exercises_data"}
 EXTRAS = {"variants", "scale"}
 
 
