@@ -16,8 +16,8 @@ from .storage import atomic_path
 # What a notebook starts from: the notebooks that make it. From 04 on captions (02, 03) are never
 # required: until they exist, template descriptions stand in.
 NEEDS = {
-    "02": ["01"], "03": ["01", "02"], "05": ["01"], "06": ["01", "05"], "07": ["05"], "08": ["01"],
-    "09": ["05"],
+    "02": ["01"], "03": ["01", "02"], "05": ["01"], "06": ["01", "05"], "07": ["01", "05"],
+    "08": ["01"], "09": ["05"],
 }  # fmt: skip
 
 STAGES = {

@@ -51,9 +51,10 @@ def page(model: Path | str | None = None) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=2):
                 files = gr.File(label="Photos", file_count="multiple", elem_id="photos")
+                gr.Markdown("**Examples**")
                 examples = gr.Gallery(
-                    _examples(), label="Examples", columns=4, height=320, allow_preview=False,
-                    interactive=False, elem_id="examples",
+                    _examples(), show_label=False, columns=4, height="auto", allow_preview=False,
+                    interactive=False, object_fit="contain", buttons=[], elem_id="examples",
                 )  # fmt: skip
             with gr.Column(scale=3):
                 cards = gr.HTML(label="Descriptions", elem_id="cards")

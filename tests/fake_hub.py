@@ -25,6 +25,10 @@ class FakeHub(ThreadingHTTPServer):
 
     daemon_threads = True
 
+    @property
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        return Handler
+
     def __init__(self, repos: dict[str, Path]):
         self.repos = repos
         self.status = self.cut_after = self.stall_after = None
@@ -32,7 +36,7 @@ class FakeHub(ThreadingHTTPServer):
         self.gated: set[str] = set()
         self.log: list[tuple[str, str, str | None]] = []
         self.tokens: set[str | None] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), self.handler)
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def __exit__(self, *error):
@@ -55,7 +59,7 @@ class FakeHub(ThreadingHTTPServer):
         return [range_ for method, path, range_ in self.log if method == "GET" and name in path]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: FakeHub
 

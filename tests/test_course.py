@@ -51,7 +51,7 @@ def test_setup_names_what_is_missing_and_who_makes_it(home, capsys):
     assert 'or let catch_up("06") make it' in printed
     (home / "runs" / "moda" / "best").mkdir(parents=True)
     setup("07")
-    assert "Missing" not in capsys.readouterr().out
+    assert "runs/moda/best" not in capsys.readouterr().out
 
 
 def test_a_choice_in_the_form_holds_until_it_is_taken_back(monkeypatch):

@@ -1,0 +1,530 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,cellView,-all
+#     notebook_metadata_filter: kernelspec,accelerator,colab,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+#
+
+# %% [markdown]
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/07_use_it.ipynb)
+#
+# # 7. Use it
+#
+# **Describe your own photos on an ordinary processor, know what each millisecond and each megabyte is spent on, and show the result to others.** Extra notebook.
+#
+# | | |
+# |---|---|
+# | **You will** | describe photos and whole folders, make the model small and fast with int8 weights, check that its quality survives, open it as a web page, and publish it with a card of measured figures |
+# | **You need** | the run of notebook 5; no GPU. A Hub account only if you publish |
+# | **Time and cost** | laptop, `mini`: about a minute · CPU, `full`: about ten minutes (calculated) · T4 or A100, `full`: the same, for this notebook is about the processor |
+
+# %% [markdown]
+# **Contents**
+#
+# 1. Your own photos
+# 2. Where the time goes
+# 3. Weights in 8 bits
+# 4. What is never said need not be weighed
+# 5. How much memory
+# 6. Is it still as good?
+# 7. Beside other captioners
+# 8. A web page
+# 9. Publish model and dataset
+#
+# Run the next cell first. If it says that something is missing, `catch_up("07")` in a new cell makes it.
+
+# %% cellView="form" tags=["setup"]
+# @title Setup: run me first { display-mode: "form" }
+PROFILE = "auto"  # @param ["auto", "mini", "full"]
+import os, subprocess, sys
+from pathlib import Path
+REPOSITORY = "https://github.com/OWNER/REPO"
+roots = [p for p in (Path.cwd(), *Path.cwd().parents) if (p / "moda_utils").is_dir()]
+if not roots:
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "moda-course"], check=True)
+    os.chdir("moda-course/notebooks"); roots = [Path.cwd().parent]
+sys.path.insert(0, str(roots[0]))
+from moda_utils import setup
+profile = setup("07", PROFILE)
+
+# %% [markdown]
+# ## 1. Your own photos
+#
+# Name a folder with photos of clothes or shoes, or, on Colab, tick the box and choose files from your computer. Without either, photos of the test split stand in.
+
+# %% cellView="form"
+# @title Choose photos { display-mode: "form" }
+FOLDER = ""  # @param {type:"string"}
+UPLOAD = False  # @param {type:"boolean"}
+from moda_utils import require
+from moda_utils.catalog import load_catalog
+best = require(profile.run_dir("moda") / "best", "05")
+catalog = load_catalog(profile.catalog_path)
+test = catalog.frame[catalog.frame.split == "test"].reset_index(drop=True)
+paths = [str(catalog.root / name) for name in test.image]
+mine = sorted(str(path) for path in Path(FOLDER).iterdir()) if FOLDER else paths[:4]
+if UPLOAD:
+    from google.colab import files
+    mine = list(files.upload())
+print(f"{len(mine)} photos to describe, {len(test)} in the test split")
+
+# %% [markdown]
+# One call describes one photo, or a list of them. It takes files, Pillow images and arrays.
+
+# %%
+from moda_utils import describe, plots
+
+sentences = describe(mine[:4])
+plots.photo_grid(mine[:4], sentences, profile=profile, title="Described")
+
+# %% [markdown]
+# A model that was trained on drawings says so, each time: whoever reads its sentence should know. Hand it a photo of your own and see what it makes of it. It has no word for "I don't know": it answers with the item that fits least badly.
+#
+# A whole folder is a job for the command line. It shows a bar with the time left, names what it can't read, and with `--csv` writes a table that a second run continues. Here with a few photos and a file that only pretends to be one:
+
+# %%
+import shutil
+
+folder, table = profile.home / "own_photos", profile.home / "descriptions.csv"
+folder.mkdir(exist_ok=True)
+table.unlink(missing_ok=True)
+for path in paths[:6]:
+    shutil.copy(path, folder)
+(folder / "pretender.jpg").write_text("not a photo")
+
+def run(*arguments):
+    command = [sys.executable, "-m", "moda_utils.serving", *map(str, arguments)]
+    done = subprocess.run(command, cwd=roots[0], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    print(done.stdout, end="")
+    print("exit status", done.returncode)
+
+run(folder, "--csv", table)
+
+# %%
+run(folder, "--csv", table)  # goes on: only what failed is tried again
+
+# %%
+import pandas as pd
+
+rows = pd.read_csv(table)
+rows["photo"] = rows.photo.map(lambda name: Path(name).name)
+rows
+
+# %% [markdown]
+# ## 2. Where the time goes
+#
+# To make something faster, first find out what is slow. Four stages lead from a file to a sentence: open the photo, bring it to the encoder's size, encode it, write. Let us time them for the model as notebook 5 left it, in float32 on the processor.
+
+# %%
+import time
+
+import torch
+
+from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
+from moda_utils.serving import open_checked
+
+plain = ModaForConditionalGeneration.from_pretrained(best, dtype=torch.float32).eval()
+processor = ModaProcessor.from_pretrained(best)
+
+def stages(model, path):
+    marks = [time.perf_counter()]
+    photo = open_checked(path); marks.append(time.perf_counter())
+    pixels = processor(images=photo)["pixel_values"]; marks.append(time.perf_counter())
+    embeds = model.encode_images(pixels); marks.append(time.perf_counter())
+    ids = model.generate(image_embeds=embeds, do_sample=False); marks.append(time.perf_counter())
+    seconds = [after - before for before, after in zip(marks, marks[1:])]
+    return dict(zip(("open", "prepare", "encode", "write"), seconds)) | {"tokens": ids.shape[1]}
+
+
+# %%
+def medians(model, repeats=9):
+    with torch.inference_mode():
+        took = pd.DataFrame([stages(model, path) for path in paths[:repeats]])
+    return took.median()
+
+before = medians(plain)
+for stage in ("open", "prepare", "encode", "write"):
+    print(f"{stage:8} {1000 * before[stage]:7.1f} ms")
+print(f"write is {before.write / before[:4].sum():.0%} of it: {before.tokens:.0f} steps, "
+      f"{1000 * before.write / before.tokens:.1f} ms each")
+
+# %% [markdown]
+# Writing takes most of the time, whatever the size of the model, and for a reason: tokens come one after the other, and **each one reads every weight of the language model once**. With OPT-125M in float32 that is half a gigabyte of memory traffic per token, for a hundred million multiplications that the processor could do in far less time than the numbers take to arrive. The encoder has the opposite character: it uses each weight it has read for all patches of the photo at once.
+#
+# In mini: the weights fit into the processor's own memory (its *cache*), so what is left is mostly the cost of calling many small operations. Compare shares here; for milliseconds at real size see section 7.
+#
+# This gives three ideas, and none of them touches the training:
+#
+# * make each weight smaller: section 3;
+# * read fewer weights: section 4;
+# * do nothing in the loop that needn't be done: `moda_utils/fast.py` has a greedy loop of its own, with memory for keys and values that is reserved once.
+#
+# ## 3. Weights in 8 bits
+#
+# A float32 number takes four bytes. An **int8** takes one: a whole number from -128 to 127. Take a row of a weight matrix, divide it by its largest absolute value over 127, and round. The row is now small numbers and one *scale*.
+
+# %%
+layer = plain.language_model.get_decoder().layers[0].fc1
+weight = layer.weight.detach()
+scale = weight.abs().amax(dim=1, keepdim=True) / 127  # one for each output
+small = (weight / scale).round().to(torch.int8)
+print("first numbers:", [round(number, 3) for number in weight[0, :5].tolist()])
+print("as int8:      ", small[0, :5].tolist(), f"times {scale[0].item():.5f}")
+
+# %% tags=["nbval-check-output"]
+bytes_before = weight.numel() * weight.element_size()
+bytes_after = small.numel() * small.element_size() + scale.numel() * scale.element_size()
+print("a quarter of the bytes, and the scales:", 0.25 < bytes_after / bytes_before < 0.27)
+error = (small * scale - weight).abs() / scale
+print("no weight moved by more than half a step:", bool(error.max() <= 0.5001))
+
+
+# %% [markdown]
+# What does rounding do to the layer's output? Inputs are rounded to int8 as well, row by row as they come, so that the whole product is done in whole numbers: processors have instructions for exactly that. `Int8Linear` does both. Here is the same by hand, in slow motion, and then the comparison.
+
+# %%
+def int8_by_hand(x):
+    size = x.abs().amax(dim=-1, keepdim=True)  # one for each row of the input
+    steps = (x / size * 63.5).round()  # 7 bits: sums of 8-bit products could overflow
+    product = steps @ small.float().T  # whole numbers
+    return product * (size / 63.5) * scale.T + layer.bias.detach()
+
+
+# %% tags=["nbval-check-output"]
+from moda_utils.fast import FastModa, Int8Linear, int8_works
+
+x = torch.randn(32, weight.shape[1], generator=torch.manual_seed(0))
+exact = layer(x).detach()
+size = (exact - layer.bias.detach()).norm()
+kernel = Int8Linear(weight, layer.bias.detach())(x) if int8_works() else int8_by_hand(x)
+print("int8 kernels here:", int8_works())
+print("error by hand below 2%:", bool((int8_by_hand(x) - exact).norm() < 0.02 * size))
+print("kernel and hand agree:", bool((kernel - int8_by_hand(x)).norm() < 0.02 * size))
+
+# %% [markdown]
+# Why a scale for each row, and not one for the whole matrix? With one scale, the largest weight of all would set the grid for everybody. The picture shows how many of the 127 steps each row could then still use.
+
+# %%
+steps = 127 * scale.squeeze() / scale.max()
+figure, axes = plots.figure(height=2.4)
+axis = axes[0, 0]
+axis.hist(steps.tolist(), bins=40, color=plots.BLUE)
+axis.axvline(127, color=plots.VERMILION, label="with a scale of its own")
+axis.set(xlabel="steps that a row could use with one scale for all", ylabel="rows", xlim=(0, 130))
+axis.legend(loc="upper left")
+plots.stamp(figure, profile, len(steps))
+figure
+
+# %% [markdown]
+# Which library should do it? Four were compared at real size by `benchmarks/int8.py`. The table is read from its result.
+
+# %%
+import json
+
+path = roots[0] / "benchmarks" / "results" / "cpu-int8.json"
+if path.exists():
+    result = json.loads(path.read_text())
+    print(f"{result['what']}; {result['machine']}")
+    table8 = pd.DataFrame(result["methods"]).T.rename_axis("method")
+else:
+    table8 = "not yet measured: python benchmarks/int8.py"
+table8
+
+# %% [markdown]
+# The course uses the kernels that torch brings along, since they need nothing else to be installed. torch marks their old interface as deprecated in favour of the library torchao, so `fast.py` asks before it uses them, and falls back to float32 where they are gone: slower, with the same sentences.
+#
+# ## 4. What is never said need not be weighed
+#
+# The last layer of a language model scores every token of its vocabulary, at every step. MODA was trained on descriptions that use a small part of it. Training notes which (`config.output_tokens`), and the fast model keeps only these rows.
+
+# %%
+used, vocabulary = len(plain.config.output_tokens or []), plain.config.text_config.vocab_size
+print(f"{used:,} of {vocabulary:,} tokens are used by the training descriptions")
+if not used:
+    print("(this model was trained before tokens were noted: nothing is cut)")
+
+
+# %% [markdown]
+# Cutting changes nothing as long as no needed token is among those that are gone. Nor does the loop: in float32 the fast model has to say exactly what `generate` says. Does it, for every photo of the test split?
+
+# %%
+def pixel_batches(size=16):
+    for start in range(0, len(paths), size):
+        photos = [open_checked(path) for path in paths[start : start + size]]
+        yield processor(images=photos)["pixel_values"]
+
+def written(model):
+    texts = []
+    for pixels in pixel_batches():
+        with torch.inference_mode():
+            ids = model.generate(image_embeds=model.encode_images(pixels), do_sample=False)
+        texts += [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
+    return texts
+
+slow_texts = written(plain)
+
+# %% tags=["nbval-check-output"]
+same = written(FastModa.from_folder(best, int8=False)) == slow_texts
+print("cut output layer and own loop, float32: all texts the same:", same)
+
+# %% [markdown]
+# Now all three together: this is what `describe` uses on a processor.
+
+# %%
+fast = FastModa.from_folder(best, int8=int8_works())
+after = medians(fast)
+compared = 1000 * pd.DataFrame({"float32": before[:4], "as shipped": after[:4]})
+compared.loc["together"] = compared.sum()
+compared["times faster"] = compared["float32"] / compared["as shipped"]
+compared.round(1).rename_axis("milliseconds")
+
+
+# %% [markdown]
+# What to look for: *encode* and *write* should fall, the rest can't. In mini they may even rise: weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top. Small models should stay in float32; `describe` shows the other case here so that you can see it.
+#
+# With a real model, opening a large photo becomes a part of the whole that one notices. For a folder it costs little: threads open the next photos while the model writes.
+#
+# ## 5. How much memory
+#
+# A weight in float32 takes 4 bytes, in int8 one. The fast model reads the file weight by weight, so the float32 model is never in memory as a whole.
+
+# %%
+def parts(model):
+    vision = sum(weight.numel() for weight in model.vision_model.parameters())
+    projection = sum(weight.numel() for weight in model.projection.parameters())
+    words = model.get_input_embeddings().weight.numel()
+    text = sum(weight.numel() for weight in model.language_model.parameters())
+    return {"image encoder": vision, "projection": projection, "word vectors": words,
+            "blocks of the language model": text - words}
+
+def small_bytes(model):
+    kept = (used or vocabulary) / vocabulary
+    linear = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    vision = [m.weight.numel() for m in model.vision_model.modules()
+              if isinstance(m, torch.nn.Linear)]
+    count = parts(model)
+    head = count["word vectors"]
+    blocks = sum(linear) - sum(vision) - head - sum(
+        m.weight.numel() for m in model.projection if isinstance(m, torch.nn.Linear))
+    return {"image encoder": 4 * count["image encoder"] - 3 * sum(vision),
+            "projection": 4 * count["projection"],
+            "word vectors": (4 + 1) * kept * head,  # float32 to read in, int8 to score
+            "blocks of the language model": 4 * count["blocks of the language model"] - 3 * blocks}
+
+
+# %%
+sizes = pd.DataFrame({"float32": {name: 4 * n for name, n in parts(plain).items()},
+                      "as shipped": small_bytes(plain)}) / 1e6
+sizes.loc["together"] = sizes.sum()
+sizes.round(1).rename_axis("megabytes of weights")
+
+# %% tags=["nbval-check-output"]
+print("less than half of the bytes:", bool(sizes["as shipped"].together < sizes.float32.together / 2))
+
+# %% [markdown]
+# Python, torch and transformers come on top, some hundreds of megabytes before the first weight is read. In mini they are nearly all of it.
+#
+# ## 6. Is it still as good?
+#
+# int8 changes numbers, so it may change words. The same photos, the same five criteria as in notebook 6, before and after:
+
+# %%
+from moda_utils.evaluation import CRITERIA, grade, score
+
+fast_texts = written(fast)
+scores = {name: score(texts, test)["criteria"]
+          for name, texts in (("float32", slow_texts), ("int8", fast_texts))}
+changed = [i for i, (a, b) in enumerate(zip(slow_texts, fast_texts)) if a != b]
+print(f"{len(changed)} of {len(test)} descriptions changed")
+for index in changed[:5]:
+    print(f"  {slow_texts[index]}\n  -> {fast_texts[index]}")
+
+# %%
+plots.bars_with_intervals(scores, profile=profile, n=len(test))
+
+# %% [markdown]
+# The two bars of a criterion come from the same photos, so compare them *photo by photo*: take the difference of the grades for each, and draw groups again for its interval, as in notebook 6. The aim was to lose at most one hundredth of the overall grade.
+
+# %%
+import numpy as np
+
+change = grade(fast_texts, test).overall - grade(slow_texts, test).overall
+by_group = change.groupby(test.group).agg(["sum", "count"]).to_numpy()
+drawn = np.random.default_rng(0).integers(len(by_group), size=(2000, len(by_group)))
+sums = by_group[drawn].sum(axis=1)
+low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
+allowed = 0.01 * scores["float32"]["overall"]["value"]
+print(f"overall grade changed by {change.mean():+.3f} [{low:+.3f}, {high:+.3f}]")
+print(f"allowed loss {allowed:.3f}: {'kept' if -low <= allowed else 'NOT shown to be kept'}")
+
+# %% [markdown]
+# *Kept* means that even the lower end of the interval loses no more than allowed. If it isn't: look at the changed descriptions above before you blame int8. Near-ties between two words flip with any change of rounding, for better as often as for worse. `describe(photo, int8=False)` is always there.
+#
+# ## 7. Beside other captioners
+#
+# How fast is that, compared with models that people run for the same purpose? `benchmarks/latency.py` builds GIT-base, BLIP-base, ViT-GPT2 and SmolVLM-256M from their public configurations, at their own image sizes, with random weights, and lets each write the same number of tokens. That is fair for time (what the weights say doesn't change it) and says nothing about quality. These are general captioners; MODA knows one thing only.
+
+# %%
+path = roots[0] / "benchmarks" / "results" / "cpu-latency.json"
+bench = json.loads(path.read_text()) if path.exists() else None
+if bench:
+    print(f"{bench['what']}; {bench['machine']}; {bench['new_tokens']} tokens each")
+    print(f"memory read at {bench['memory_gb_per_second']} GB/s")
+else:
+    print("not yet measured: python benchmarks/latency.py")
+
+# %%
+if bench:
+    times = {name: row["batch_1_ms"] for name, row in bench["systems"].items() if name[0] != "("}
+    order = sorted(times, key=times.get)
+    figure, axes = plots.figure(height=0.9 + 0.27 * len(order))
+    axis = axes[0, 0]
+    colours = [plots.VERMILION if name.startswith("MODA") else plots.SKY for name in order]
+    bars = axis.barh(order, [times[name] for name in order], color=colours)
+    axis.bar_label(bars, [f"{times[name]:,.0f}" for name in order], padding=3, fontsize=8)
+    axis.set(xscale="log", xlabel="milliseconds for one description (logarithmic)")
+    axis.margins(x=0.1)
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    figure.supxlabel(f"random weights, real sizes · {bench['machine']}", x=0.99, ha="right",
+                     fontsize=8)
+    display(figure)
+
+# %%
+if bench:
+    shipped = bench["systems"]["MODA as shipped: int8, cut output layer"]
+    first = bench["describe_as_shipped"]
+    print(f"share of the fastest float32 peer's time: {bench['share_of_fastest_peer']:.2f}")
+    print(f"share of SmolVLM's: {bench['share_of_smolvlm']:.4f}")
+    print(f"16 photos together: {bench['batch_16_gain']:.1f} times the descriptions per second")
+    print(f"reading the decoder's weights alone would take {shipped['floor_of_decoding_ms']} ms")
+    print(f"first describe() after import: {first['first_describe_s']:.1f} s, "
+          f"at most {first['peak_memory_gb']:.2f} GB of memory")
+
+# %% [markdown]
+# The last line but one is a floor: no program that reads each weight once per token can be faster on that machine. What lies between it and the measured time is arithmetic, attention, and the calls of a few hundred operations.
+#
+# ## 8. A web page
+#
+# The same for people who don't write Python: `python -m moda_utils.serving --demo` opens a page on your machine, with upload, examples, attributes and times. It is made with Gradio; its statistics are off, and nothing leaves the machine. This is what it says about three files, one of them the pretender:
+
+# %%
+from IPython.display import HTML
+
+from moda_utils import demo
+
+three = [paths[0], str(folder / "pretender.jpg"), paths[1]]
+HTML(f"<style>{demo.STYLE}</style>" + demo.describe_cards(three))
+
+# %% [markdown]
+# Tick the box to open the page itself, here or in a new tab. It runs until the kernel ends or `page.close()`. On Colab, Gradio adds a public address for as long as the cell lives: then photos do travel through its servers.
+
+# %% cellView="form"
+# @title Open the page { display-mode: "form" }
+LAUNCH = False  # @param {type:"boolean"}
+if LAUNCH:
+    page = demo.launch(prevent_thread_lock=True, quiet=True)
+    print(page.share_url or page.local_url)
+else:
+    print("Not opened.")
+
+# %% [markdown]
+# ## 9. Publish model and dataset
+#
+# A model that others can use needs a **card**: what it is, what it was trained on, how good it is and where it fails. `model_card` fills one from the files of this course; its scores are those of `evaluation/moda.json`, not typed by anyone.
+
+# %%
+from moda_utils.publishing import model_card, publish
+
+card = model_card(profile, "your-name/moda")
+print(card)
+
+# %% [markdown]
+# To publish, write your name on the Hub, choose what to upload, and tick the box. The token (`HF_TOKEN`, with the right to write) comes from Colab's secrets or from the environment; it is never printed. The repository is private until you change that. Photos of unknown licence can't be made public here.
+
+# %% cellView="form"
+# @title Publish { display-mode: "form" }
+PUBLISH = False  # @param {type:"boolean"}
+OWNER = ""  # @param {type:"string"}
+NAME = "moda"  # @param {type:"string"}
+WHAT = "model"  # @param ["model", "dataset"]
+PRIVATE = True  # @param {type:"boolean"}
+if PUBLISH:
+    print(publish(profile, f"{OWNER}/{NAME}", WHAT, private=PRIVATE))
+else:
+    print("Not published.")
+
+# %% [markdown]
+# ## What we learned
+#
+# * **Writing is bound by memory, not by arithmetic**: each token reads every weight once. Smaller weights are faster weights.
+# * **int8 with a scale per row** keeps a quarter of the bytes; the words hardly notice. Measure it on your own photos all the same.
+# * **A narrow task needs a narrow output**: most of a vocabulary is never said.
+# * **Compare in one run, and say what was run**: random weights tell time, not quality.
+# * **Nobody should have to trust a model without a card**, and a card's figures should come from a file.
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: [07_solutions](solutions/07_solutions.ipynb).
+#
+# **1 (easy). One scale for all.** Round the matrix of section 3 with a single scale, that of its largest weight. How many times larger is the error of the output?
+
+# %%
+one_scale = weight.abs().max() / 127
+print(f"scale of all {one_scale:.5f}, median of the rows' scales {scale.median():.5f}")
+
+
+# %% [markdown]
+# **2 (medium). How few bits?** Round all linear layers of the language model to 6, 5, 4, 3 bits, one scale per row, and keep float32 arithmetic. When do descriptions of the test split begin to change, and when does the overall grade give way?
+
+# %%
+def rounded(weight, bits):
+    most = 2 ** (bits - 1) - 1
+    scale = weight.abs().amax(dim=1, keepdim=True) / most
+    return (weight / scale).round() * scale
+
+print(f"4 bits move the weights by {(rounded(weight, 4) - weight).std() / weight.std():.0%}")
+
+# %% [markdown]
+# **3 (hard). Leave early.** The loop goes on until the last sentence of a batch has ended; sentences that have ended are carried along. How much of the work of a batch of 64 is wasted in this way, and would it pay to take them out?
+
+# %%
+lengths = [len(processor.tokenizer(text).input_ids) for text in slow_texts]
+print(f"tokens: mean {sum(lengths) / len(lengths):.1f}, longest {max(lengths)}")
+
+# %% [markdown]
+# ## Further reading
+#
+# * B. Jacob and others, [Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference](https://arxiv.org/abs/1712.05877): where int8 inference comes from.
+# * T. Dettmers and others, [LLM.int8()](https://arxiv.org/abs/2208.07339): what outliers do to it in large models.
+# * R. Pope and others, [Efficiently Scaling Transformer Inference](https://arxiv.org/abs/2211.05102): memory traffic and batches, worked out.
+# * M. Mitchell and others, [Model Cards for Model Reporting](https://arxiv.org/abs/1810.03993): why section 9 prints what it prints.
+
+# %% [markdown]
+# ## Next
+#
+# Whether the parts of MODA are the right ones (a projection of two layers, a frozen encoder, one image token) is a question for experiments: they are the subject of the next notebook.
+
+# %% [markdown]
+# ## Save and stop
+#
+# Nothing here has to be kept but what you described: `descriptions.csv` in the folder of artefacts. On Colab, copy the small artefacts to a folder of your mounted Drive before you end the runtime (*Runtime > Disconnect and delete runtime*).
+
+# %% cellView="form"
+# @title Copy the small artefacts to a folder { display-mode: "form" }
+KEEP_IN = ""  # @param {type:"string"}
+from moda_utils.course import keep
+keep(profile, KEEP_IN)
