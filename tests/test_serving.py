@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -300,7 +301,9 @@ def test_a_stopped_run_keeps_what_it_has(home, tmp_path):
         shutil.copy(folder / "000.jpg", folder / f"{number:03}.jpg")
     table = tmp_path / "out.csv"
     command = [sys.executable, "-m", "moda_utils.serving", str(folder), "--csv", str(table)]
-    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # A shell that starts the tests in the background has them ignore Ctrl-C.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     deadline = time.monotonic() + 120
     while not (table.exists() and table.read_text().count("\n") > 16):
         assert time.monotonic() < deadline and run.poll() is None

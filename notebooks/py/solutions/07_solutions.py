@@ -14,6 +14,8 @@
 # ---
 
 # %% [markdown]
+#
+
 # %% [markdown]
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/solutions/07_solutions.ipynb)
 #
