@@ -1,23 +1,20 @@
 """The web page: its cards, and the whole of it in a real browser (`make test-full`)."""
 
-import json
 import os
 import re
-import shutil
 import socket
 from pathlib import Path
 
 import pytest
+from browser import browser  # noqa: F401 - a fixture
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 from shop import shop_row, write_shop
 from tiny_moda import SAYS, photo, teach
 
 from moda_utils import demo
 from moda_utils.catalog import Catalog, read_catalog, save_catalog
 from moda_utils.profiles import ROOT, get_profile
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-DRIVER = shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="module")
@@ -83,40 +80,15 @@ def served(home):
     blocks.close()
 
 
-@pytest.fixture
-def browser(tmp_path):
-    """Headless Chromium that notes every request, and sees no address but this machine's."""
-    missing = [
-        name for name, path in (("a browser", BROWSER), ("chromedriver", DRIVER)) if not path
-    ]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not found: `make browser` installs what is needed")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    flags = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking"
-    flags += " disable-component-update disable-sync disable-dev-shm-usage window-size=1200,1000"
-    for flag in (*flags.split(), f"user-data-dir={tmp_path / 'browser'}"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
 @pytest.mark.slow
-def test_a_visitor_uploads_photos_and_reads_descriptions(served, browser, files):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
-
+def test_a_visitor_uploads_photos_and_reads_descriptions(served, browser, files):  # noqa: F811
     def cards():
         return browser.find_elements(By.CSS_SELECTOR, "#cards .card")
 
     def wait(until, what):
         WebDriverWait(browser, 90).until(lambda _: until(), what)
 
-    browser.get(served)
+    browser.show(served, width=1200, height=1000)
     wait(lambda: browser.find_elements(By.CSS_SELECTOR, "#photos input[type=file]"), "page")
     assert "only ever seen drawings" in browser.find_element(By.TAG_NAME, "body").text
     upload = browser.find_element(By.CSS_SELECTOR, "#photos input[type=file]")
@@ -137,17 +109,9 @@ def test_a_visitor_uploads_photos_and_reads_descriptions(served, browser, files)
     wait(lambda: len(cards()) == 1, "the example's card")
     assert any(text in cards()[0].text for text in SAYS.values())
 
-    assert asked_outside(browser, served) == []
-
-
-def asked_outside(browser, served: str) -> list[str]:
-    """Addresses beyond this machine that the page asked for."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [
-        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
-    ]
-    assert any(url.startswith(served) for url in asked)
-    return [url for url in asked if not url.startswith((served, "data:", "blob:", "chrome:"))]
+    asked = browser.requests()
+    assert any(address.startswith(served) for address in asked)
+    assert [address for address in asked if not address.startswith((served, "blob:"))] == []
 
 
 def _free_port() -> int:
