@@ -1,5 +1,8 @@
 # ---
 # jupyter:
+#   accelerator: GPU
+#   colab:
+#     gpuType: T4
 #   jupytext:
 #     cell_metadata_filter: tags,cellView,-all
 #     notebook_metadata_filter: kernelspec,accelerator,colab,-jupytext.text_representation.jupytext_version

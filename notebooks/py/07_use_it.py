@@ -14,9 +14,6 @@
 # ---
 
 # %% [markdown]
-#
-
-# %% [markdown]
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/07_use_it.ipynb)
 #
 # # 7. Use it
@@ -161,6 +158,9 @@ print(f"write is {before.write / before[:4].sum():.0%} of it: {before.tokens:.0f
       f"{1000 * before.write / before.tokens:.1f} ms each")
 
 # %% [markdown]
+# Several photos, and the median of each stage: a single measurement tells more about the machine's mood than about the model.
+
+# %% [markdown]
 # Writing takes most of the time, whatever the size of the model, and for a reason: tokens come one after the other, and **each one reads every weight of the language model once**. With OPT-125M in float32 that is half a gigabyte of memory traffic per token, for a hundred million multiplications that the processor could do in far less time than the numbers take to arrive. The encoder has the opposite character: it uses each weight it has read for all patches of the photo at once.
 #
 # In mini: the weights fit into the processor's own memory (its *cache*), so what is left is mostly the cost of calling many small operations. Compare shares here; for milliseconds at real size see section 7.
@@ -280,6 +280,9 @@ same = written(FastModa.from_folder(best, int8=False)) == slow_texts
 print("cut output layer and own loop, float32: all texts the same:", same)
 
 # %% [markdown]
+# First without int8: a smaller output layer and a loop of our own may not change a single word.
+
+# %% [markdown]
 # Now all three together: this is what `describe` uses on a processor.
 
 # %%
@@ -355,6 +358,9 @@ for index in changed[:5]:
 plots.bars_with_intervals(scores, profile=profile, n=len(test))
 
 # %% [markdown]
+# The same figures as bars. Where the whiskers of two bars overlap, the difference is none that these photos could show.
+
+# %% [markdown]
 # The two bars of a criterion come from the same photos, so compare them *photo by photo*: take the difference of the grades for each, and draw groups again for its interval, as in notebook 6. The aim was to lose at most one hundredth of the overall grade.
 
 # %%
@@ -401,6 +407,9 @@ if bench:
     figure.supxlabel(f"random weights, real sizes · {bench['machine']}", x=0.99, ha="right",
                      fontsize=8)
     display(figure)
+
+# %% [markdown]
+# The chart has one bar for each system. Shorter is better.
 
 # %%
 if bench:
