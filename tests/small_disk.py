@@ -19,7 +19,7 @@ from fake_hub import FakeHub
 from fake_kaggle import FakeKaggle, zip_folder
 from real_layout import write_repositories
 
-MEGABYTES = 24
+MEGABYTES = 96
 LEFT_FREE = 8_192  # bytes; a page or two, so that small files still fit and large ones break off
 
 
