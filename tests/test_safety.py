@@ -41,6 +41,8 @@ UNPICKLING = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
 
 ESCAPED_BEFORE = {  # read by a person: what comes from others is escaped where it is put together
     "gr.Markdown(INTRO)",  # the demo's own words
+    "gr.Markdown(f'*{note}*')",  # one of serving.NOTES
+    "HTML('There is no such description.')",
     "HTML(shown.to_html(escape=False, index=False))",  # 03 escapes every cell of this table
     "HTML(f'<style>{demo.STYLE}</style>' + demo.describe_cards(three))",  # cards escape all texts
 }
