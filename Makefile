@@ -111,6 +111,7 @@ measure: setup ## measure the mini models on fresh drawn items, and on real phot
 	@$(RUN) benchmarks/captioning.py --profile mini --batch-size 16 --singles 64 --photos 128
 	@$(RUN) -m moda_utils.mini measure-phi3
 	@$(RUN) benchmarks/descriptions.py fresh
+	@$(RUN) benchmarks/descriptions.py fresh --captions refined
 	@if [ -d $(REAL) ]; then $(RUN) benchmarks/descriptions.py real && \
 	$(RUN) -m moda_utils.mini measure-phi3 --photos $(REAL); \
 	else echo "No folder $(REAL): real photos are not measured."; fi

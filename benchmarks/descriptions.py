@@ -1,11 +1,12 @@
 """How well does MODA describe photos that no catalogue holds, and real ones?
 
     python benchmarks/descriptions.py fresh     train on the drawn catalogue, describe fresh items
+    python benchmarks/descriptions.py fresh --captions refined       the teachers' texts to train on
     python benchmarks/descriptions.py real      train and test on the real sample, five splits
 
-Both train with template descriptions by the recipe of notebook 05, and put the systems of notebook
-06 beside MODA. Results are printed and written to benchmarks/results/. Photos of the sample stay
-where they are; nothing of them is stored.
+All train by the recipe of notebook 05, with template descriptions where nothing else is said, and
+put the systems of notebook 06 beside MODA. Results are printed and written to benchmarks/results/.
+Photos of the sample stay where they are; nothing of them is stored.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from moda_utils.captioning import Captioner, caption_catalog, captions_journal
 from moda_utils.catalog import Catalog, assign_splits, build_catalog, from_table, read_catalog
-from moda_utils.dataset import template_description
+from moda_utils.dataset import template_description, texts_of
 from moda_utils.evaluation import (
     CRITERIA,
     SYSTEMS,
@@ -39,6 +41,7 @@ from moda_utils.features import Examples, embed_photos
 from moda_utils.mini.catalogue import fresh_items
 from moda_utils.mini.photos import as_stored
 from moda_utils.profiles import ROOT, Profile, get_profile
+from moda_utils.refinement import Refiner, captioned_items, refine_items, refined_journal
 from moda_utils.runs import History
 from moda_utils.serving import generate_texts
 from moda_utils.storage import write_json
@@ -52,8 +55,15 @@ STUDENT_T = {5: 2.776}  # 97.5 % quantile for n - 1 degrees of freedom
 class Shop:
     """A catalogue that MODA is trained on, its photos embedded, and a blind MODA beside it."""
 
-    def __init__(self, profile: Profile, catalog: Catalog, run: str, seed: int = 0):
-        self.profile, self.seed = profile, seed
+    def __init__(
+        self,
+        profile: Profile,
+        catalog: Catalog,
+        run: str,
+        seed: int = 0,
+        texts: Mapping[str, str] | None = None,  # {product_id: description}; templates without
+    ):
+        self.profile, self.seed, self.texts = profile, seed, texts
         frame = catalog.frame
         self.train = frame[frame["split"] == "train"]
         self.model, self.processor = start_model(profile, seed)
@@ -94,7 +104,9 @@ class Shop:
         return systems
 
     def _examples(self, catalog: Catalog, rows: pd.DataFrame) -> Examples:
-        return Examples(self.embed(catalog, rows), _templates(rows), list(rows["product_id"]))
+        names = list(rows["product_id"])
+        texts = [self.texts[name] for name in names] if self.texts else _templates(rows)
+        return Examples(self.embed(catalog, rows), texts, names)
 
     def _train(
         self, model: Any, examples: dict[str, Examples], run: str, epochs: int | None = None
@@ -114,6 +126,16 @@ def _templates(rows: pd.DataFrame) -> list[str]:
     return [template_description(row) for row in rows.to_dict("records")]
 
 
+def teach(profile: Profile, catalog: Catalog) -> pd.DataFrame:
+    """The teachers' texts: description_raw and description_refined, in the catalogue's order."""
+    captions = captions_journal(profile)
+    caption_catalog(catalog, Captioner.load(profile), captions)
+    items = captioned_items(catalog, captions)
+    refined = refined_journal(profile, items)
+    refine_items(items, Refiner.load(profile), refined)
+    return texts_of(catalog, raw=captions.done(), refined=refined.done())
+
+
 def draw_fresh(folder: Path, n: int) -> tuple[Catalog, dict[str, str]]:
     """A catalogue of `n` items drawn for this purpose, and {product_id: printed word}."""
     folder.mkdir(parents=True)
@@ -129,28 +151,39 @@ def draw_fresh(folder: Path, n: int) -> tuple[Catalog, dict[str, str]]:
     return from_table(pd.DataFrame(rows), folder), printed
 
 
-def measure_fresh(profile: Profile, n: int) -> dict[str, Any]:
+def measure_fresh(profile: Profile, n: int, captions: str) -> dict[str, Any]:
     """Train on the drawn catalogue, then score descriptions of fresh items."""
-    shop = Shop(profile, build_catalog(profile), "moda")
+    catalog, texts = build_catalog(profile), None
+    if captions != "template":
+        table = teach(profile, catalog).set_index("product_id")
+        texts = table[f"description_{captions}"].to_dict()
+    shop = Shop(profile, catalog, "moda", texts=texts)
     fresh, printed = draw_fresh(profile.home / "fresh", n)
     systems = shop.describe(shop.embed(fresh, fresh.frame), fresh.frame)
+    references, missing = _templates(fresh.frame), {}
+    if texts is None:
+        missing = dict.fromkeys(("teacher_raw", "teacher_refined"), "not asked about fresh items")
+    else:
+        taught = teach(replace(profile, home=profile.home / "teachers"), fresh)
+        references = taught["description_refined"].tolist()
+        for name in ("raw", "refined"):
+            said = taught[f"description_{name}"].tolist()
+            systems[f"teacher_{name}"] = {"descriptions": said, "sees_metadata": name == "refined"}
     for system in systems.values():
         system["printed"] = printed
-    missing = dict.fromkeys(("teacher_raw", "teacher_refined"), "not measured on fresh items")
-    result = evaluate(
+    return evaluate(
         dict.fromkeys(SYSTEMS) | systems,
         fresh.frame,
         profile,
         missing=missing,
-        references=_templates(fresh.frame),
+        references=references,
         about={
             "data": "fresh drawn items",
-            "references": "template",
-            "trained_on": f"{len(shop.train)} drawn items, template descriptions",
+            "references": "template" if texts is None else "refined",
+            "trained_on": f"{len(shop.train)} drawn items, {captions} descriptions",
             "validation_loss": round(shop.history.best["loss"], 4),
         },
     )
-    return result
 
 
 def measure_real(profile: Profile, seeds: Sequence[int]) -> dict[str, Any]:
@@ -200,6 +233,10 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["fresh", "real"])
     parser.add_argument("-n", type=int, default=1000, help="fresh items (default: 1000)")
+    kinds = ["template", "raw", "refined"]
+    parser.add_argument(
+        "--captions", choices=kinds, default=kinds[0], help="to train on, fresh only"
+    )
     options = parser.parse_args()
     if options.what == "real" and not SAMPLE.is_dir():
         sys.exit(
@@ -208,11 +245,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         profile = replace(get_profile("mini"), home=Path(folder))
         if options.what == "fresh":
-            result = measure_fresh(profile, options.n)
+            result = measure_fresh(profile, options.n, options.captions)
         else:
             profile = replace(profile, data_source=str(SAMPLE), data_label="real")
             result = measure_real(profile, range(5))
-    path = ROOT / "benchmarks" / "results" / f"mini-cpu-descriptions-{options.what}.json"
+    name = options.what if options.captions == kinds[0] else f"{options.what}-{options.captions}"
+    path = ROOT / "benchmarks" / "results" / f"mini-cpu-descriptions-{name}.json"
     write_json(path, {"profile": "mini", "torch": torch.__version__.split("+")[0]} | result)
     for name, system in result["systems"].items():
         values = {c: s["value"] for c, s in system.get("criteria", {}).items()}

@@ -218,7 +218,7 @@ print("same as moda_utils:", bool(difference < 1e-9))
 # | teacher raw | Phi-3 Vision's description (notebook 2) | yes | no |
 # | teacher refined | the same, corrected by Phi-3 (notebook 3) | yes | yes |
 #
-# What sees the row has been told the answers. It is no rival; it shows how far up the ruler reaches.
+# What sees the row has been told the answers: it is no rival, it shows how far up the ruler reaches.
 #
 # ### 5.1 Floors: without looking
 
@@ -231,9 +231,9 @@ said = {"moda": texts, "majority": majority_descriptions(train, test),
 print(said["majority"][0])
 
 # %% [markdown]
-# **Blind** needs a model of its own. It gets the same sentences, the same recipe and real embeddings; only, each sentence is paired with the photo of some other item. There is nothing to see, so all that it can learn is what is likely. Whatever MODA has above it comes from looking.
+# **Blind** needs a model of its own: same sentences, same recipe, but each sentence is paired with the photo of some other item. All that it can learn is what is likely. Whatever MODA has above it comes from looking.
 #
-# Half of the epochs will do: the learning rate of an epoch doesn't depend on how many follow, so the first half of a long run is the short run. It is trained once and loaded afterwards. (Should the captions have changed since, the cell will say so; then put "start over" in place of "continue".)
+# Half of the epochs will do (the learning rate of an epoch doesn't depend on how many follow). It is trained once and loaded afterwards. Should the captions have changed since, the cell says so; then put "start over" in place of "continue".
 
 # %%
 import torch
@@ -264,14 +264,14 @@ print("lowest validation loss in epoch", learnt.best["epoch"], "of", config.epoc
 print(pd.Series(said["blind"]).value_counts().head(3).to_string())
 
 # %% [markdown]
-# Two things to check. The lowest validation loss should not lie in the last epoch (then it would have needed more of them). And it should say much the same about every photo: the likeliest sentence is the best one that can be said without looking. A blind model that writes many different sentences has learnt its training items by heart.
+# Two things to check. The lowest validation loss should not lie in the last epoch, or more of them were needed. And it should say much the same about every photo: the likeliest sentence is the best one without looking. Many different sentences would mean that it has learnt its training items by heart.
 #
-# The same three photos return in several notebooks. This is what the two models say about them.
+# The three photos that you know from notebook 0, described by both models:
 
 # %%
 from moda_utils.catalog import same_three
 
-three = test.index[test.product_id.isin(same_three(catalog.frame).product_id)]
+three = [test.index[test.product_id == item][0] for item in same_three(catalog.frame).product_id]
 plots.before_after([catalog.root / test.image[index] for index in three],
                    {name: [said[name][index] for index in three] for name in ("blind", "moda")},
                    profile=profile)
@@ -279,7 +279,7 @@ plots.before_after([catalog.root / test.image[index] for index in three],
 # %% [markdown]
 # ### 5.2 Rivals: looking without writing
 #
-# **Nearest** compares embeddings and copies. **Zero-shot** turns words into embeddings, too: CLIP was trained to put a photo and its text at the same place, so the colour whose text "a photo of ... item" lies closest to the photo should be its colour. One such choice for each attribute makes a sentence, without any training on our descriptions.
+# **Nearest** compares embeddings and copies. **Zero-shot** turns words into embeddings, too: CLIP was trained to put a photo and its text at the same place, so the colour whose text "a photo of ... item" lies closest should be the photo's colour. One such choice for each attribute makes a sentence, without any training.
 
 # %%
 from moda_utils.dataset import load_dataset_dir
@@ -293,7 +293,7 @@ said["zero_shot"] = zero_shot_descriptions(embed(test), train, profile.vision)
 # %% [markdown]
 # ### 5.3 Ceilings and teachers
 #
-# The template is made from the very columns that we compare with. The teachers' texts lie in the dataset, where notebooks 2 and 3 have put them; if one of them has not been run, its row will say so.
+# The template is made from the very columns that we compare with. The teachers' texts lie in the dataset; if notebook 2 or 3 has not been run, their row will say so.
 
 # %%
 from moda_utils.dataset import template_description
@@ -324,7 +324,7 @@ for name, descriptions in said.items():
 #
 # `evaluate` scores all systems on the same photos and writes one JSON file. Every number and every figure from here on is read from it; what is measured later is added to it.
 #
-# Each value comes with a 95% **interval**: score again and again a test set of equal size, drawn with replacement from this one, and keep the middle 95 of 100 results. What is drawn are *groups*, not photos, for two photos of one product are not two independent facts. Where the intervals of two systems are far apart, the order of the systems is no accident of these photos.
+# Each value comes with a 95% **interval**: score again and again a test set of equal size, drawn with replacement from this one, and keep the middle 95 of 100 results. What is drawn are *groups*, not photos, for two photos of one product are not two independent facts. Where two intervals are far apart, the order of the systems is no accident of these photos.
 
 # %%
 from moda_utils.evaluation import CRITERIA, SYSTEMS, evaluate, printed_words
@@ -373,10 +373,10 @@ plots.bars_with_intervals(scores, profile=profile, n=result["n"], floors=floors,
 # %% [markdown]
 # How to read this:
 #
-# * MODA **above majority and blind**, intervals apart: it looks at the photo. Do it for each criterion; the overall grade hides a criterion that it has not learnt.
-# * **Blind** near majority: as expected. Two ways to know what is likely, one by counting, one by training, should come to the same. Blind far above would mean that something leaks from photo to text without being seen, such as an order of the items.
-# * **Shuffled** below majority: the right words about a wrong photo are worth even less than the likeliest words. If shuffled were near MODA, the criterion could be had without looking.
-# * **Nearest** and **zero-shot** near MODA: the hard part is done by the encoder. A captioner earns its keep where it combines what it has seen apart, such as a known type in a colour it never had, or where its teacher's texts say more than four columns do.
+# * MODA **above majority and blind**, intervals apart: it looks at the photo. Check each criterion; the overall grade hides one that it has not learnt.
+# * **Blind** near majority: as expected. A little below is possible: majority takes the likeliest value of each column, blind goes on from the likeliest first words, and "a pair" decides for shoes. Far above, something would leak from item to text without being seen.
+# * **Shuffled** below majority: the right words about a wrong photo are worth less than the likeliest ones. Near MODA, the criterion could be had without looking.
+# * **Nearest** and **zero-shot** near MODA: the encoder does the hard part. A captioner earns its keep where it combines what it has seen apart, or where its captions say more than four columns do.
 #
 # In mini: on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind; that says that the method works, not that real photos are easy. On real photos it has to tell apart what it has never seen, and the scores show it.
 #
@@ -412,7 +412,7 @@ if perfect:
 # %% [markdown]
 # ### 6.1 Where MODA loses
 #
-# Honest reports have this paragraph. Intervals of two averages are a blunt tool here, for both systems describe the same photos. Sharper: photo by photo, which of the two has the better grade?
+# Intervals of two averages are a blunt tool, for both systems describe the same photos. Sharper: photo by photo, which of the two has the better grade?
 
 # %%
 def note(**figures):
@@ -430,7 +430,7 @@ pd.DataFrame(result["paired"]).T
 
 # %%
 for name, other in theirs.items():
-    lost = [index for index in test.index if grades.overall[index] < other[index]]
+    lost = test.index[(grades.overall < other) & ~test.duplicated("group")]
     below = [c for c in criteria if scores["moda"][c]["value"] < scores[name][c]["value"]]
     print(f"\n{name} has more points on: {', '.join(below) or 'no criterion'}")
     for index in lost[:3]:
@@ -440,12 +440,12 @@ for name, other in theirs.items():
 # %% [markdown]
 # Why can a trained model lose to a copy, to four separate guesses, or to a form letter?
 #
-# * **Nearest** can't say anything that no person has checked: it copies one whole, true row. On a small catalogue, where nearly every item has a look-alike, that is hard to beat. It stops working when a product is new.
-# * **Zero-shot** decides each attribute on its own. MODA writes one word after another and has learnt which ones go together. Mostly that helps. It harms where an item is unusual: a likely sentence about a likely item is then stronger than what the photo shows.
-# * **MODA** takes more steps, and each one can fail: the projection squeezes the photo into one vector, and one wrongly chosen word piece spoils a word. And it learns its teacher's mistakes, where captions were its lessons.
+# * **Nearest** copies one whole description that fits its item. On a small catalogue, where nearly every item has a look-alike, that is hard to beat. It stops working when a product is new.
+# * **Zero-shot** decides each attribute on its own. MODA has learnt which words go together. Mostly that helps; it harms where an item is unusual, for then the likely sentence is stronger than what the photo shows.
+# * **MODA** takes more steps, and each can fail: the projection squeezes the photo into one vector, and one wrong word piece spoils a word. And it learns its captions' mistakes.
 # * The **template** sees the answers. What MODA lacks to it is all that is left to gain.
 #
-# What speaks for MODA, then? It needs no catalogue at hand when it describes, it says in free sentences whatever its captions taught it, and it does so for items that look like no other.
+# What speaks for MODA, then? It needs no catalogue when it describes, and it says in free sentences whatever its captions taught it, about items that look like no other.
 
 # %% [markdown]
 # ## 7. Where the mistakes are
@@ -537,7 +537,7 @@ print("classes with fewer than five test photos:",
 table(scores, lambda score: score["macro"])
 
 # %% [markdown]
-# Look at style first: majority loses most of its score here, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes. Where an interval is wide, a class of fewer than five photos is the reason: it can hardly be judged. Where it has no width at all, there was no mistake to draw, and the rule of three of section 6 applies.
+# Look at style first: majority loses most of its score, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes. A wide interval comes from a class of fewer than five photos, which can hardly be judged.
 #
 # ### 8.2 Gender, or category in disguise?
 #
@@ -564,9 +564,7 @@ print(f"gender as MODA says it: {scores['moda']['gender']['value']:.2f}")
 plots.confusion(result["confusions"]["gender"], profile=profile, title="Gender")
 
 # %% [markdown]
-# Only what MODA has above the line for the product type comes from looking at more than the type of the item. (Below it, the model hasn't even found the shortcut: it can't tell the types apart well enough.) In the table, see whether a boy's item is ever called a man's. If not, that is not because it knows boys from men, but because it knows shirts from shoes: of a man's T-shirt it has never seen one, and what it would say of it, nobody can tell from these photos.
-#
-# So the gender score is a statement about this catalogue. Who wants to use the model for a shop where men wear shirts has to test it there first.
+# Only what MODA has above the line for the product type comes from looking at more than the type of the item. (Below it, the model hasn't even found the shortcut.) And see whether a boy's item is ever called a man's. If not, that is not because it knows boys from men, but because it knows shirts from shoes: a man's T-shirt it has never seen, and what it would say of one, nobody can tell from these photos. The gender score is a statement about this catalogue; a shop where men wear shirts has to test it anew.
 #
 # ### 8.3 The texts themselves
 #
@@ -646,7 +644,7 @@ note(leaking_split={kind: {name: round(float(value), 4) for name, value in figur
 pd.DataFrame(result["leaking_split"]).T.round(2)
 
 # %% [markdown]
-# Each test item with a *twin* in train (a copy of its photo, or its title) is answered by looking the answer up. Those items score higher, and they lift the mean: the score rises though nothing has become better. Without twins the two splits should agree, so the rise is exactly as large as the share of twins and their advantage make it. Where nearest is nearly perfect anyway, that is little; on hard photos it is much. Which of the two scores would a new product get?
+# Each test item with a *twin* in train (a copy of its photo, or its title) is answered by looking the answer up. Those items score higher and lift the mean: the score rises though nothing has become better. Where nearest is nearly perfect anyway, that is little; on hard photos it is much. Which of the two scores would a new product get?
 
 # %% [markdown]
 # ## 10. Other yardsticks (optional)
@@ -665,7 +663,7 @@ overlap = {name: {metric: form(**result["systems"][name][metric])
 pd.DataFrame(overlap).T
 
 # %% [markdown]
-# The system that *is* the reference gets the most by definition. Now see what the words alone are worth: two descriptions of one item, and which of them these metrics like better.
+# The system that *is* the reference gets the most by definition. With free captions as references, look at the template: right about everything, and far behind, since it uses other words. Two descriptions of one item show it at its clearest:
 
 # %% tags=["nbval-check-output"]
 import moda_utils.overlap as overlap_of
@@ -677,11 +675,11 @@ for text in ("White casual shoes for women, ideal for everyday use", "Men's snea
           f"CIDEr-D {overlap_of.cider_d(*both)[0]:.1f}")
 
 # %% [markdown]
-# The first is wrong, the second right, and overlap prefers the first by far. That is why these three stand in an optional section: they make a captioner comparable with others *on the same references*, and nothing more. (Values from another data set can't be compared at all: CIDEr-D even weighs words by the references it is given.)
+# The first is wrong, the second right, and overlap prefers the first by far. These metrics make a captioner comparable with others *on the same references*, and nothing more. (CIDEr-D even weighs words by the references it is given.)
 #
 # ### 10.2 CLIPScore
 #
-# It asks no reference: how similar are the embeddings of photo and text, by CLIP? The judge must not be the encoder that feeds the model. A description made from an embedding agrees with that embedding; that would be marking one's own work. So this needs a second CLIP, which the course doesn't load by itself. Choose one in the form to download it.
+# It asks no reference: how similar are the embeddings of photo and text, by CLIP? The judge must not be the encoder that feeds the model, for a description made from an embedding agrees with that embedding. So this needs a second CLIP, which the course doesn't load by itself: choose one in the form.
 
 # %% cellView="form"
 # @title CLIPScore by a second encoder { display-mode: "form" }
@@ -709,6 +707,78 @@ if SECOND_ENCODER:
     print(pd.Series(result["clip_score"]).round(3).to_string())
 else:
     print("no second encoder chosen: CLIPScore is not measured")
+
+# %% [markdown]
+# ### 10.3 A language model as judge
+#
+# Give a model a rubric, let it grade. It understands paraphrases that no list of words knows, and it has whims that no list has. So the first question is not what it says about MODA, but whether it agrees with grades that can be checked. The judge here is the refiner of notebook 3, with another prompt.
+
+# %% cellView="form"
+# @title The judge and its rubric { display-mode: "form" }
+GB_AT_MOST = 1  # @param {type:"number"}
+from transformers import Phi3ForCausalLM
+
+from moda_utils.answers import needed_bytes
+from moda_utils.device import best_dtype
+from moda_utils.refinement import Refiner
+
+RUBRIC = """You grade the description of a product by its entry in the catalogue.
+
+Description: $description
+
+Gender: $gender
+Article type: $product_type
+Colour: $colour
+Usage: $usage
+
+Give 10 points if all of these are named rightly and nothing false is said, 0 if nothing is right,
+and points between these for a part. Answer in this JSON format, with nothing before or after it:
+
+{"grade": 7}"""
+gb = needed_bytes(Phi3ForCausalLM, profile.refiner, best_dtype()) / 1e9
+judge = Refiner.load(profile, RUBRIC) if gb <= GB_AT_MOST else None
+print(f"the judge takes {gb:.2f} GB:", "loaded" if judge else "raise GB_AT_MOST to load it")
+
+# %% [markdown]
+# The judge sees good and bad descriptions of the same few items, or there would be nothing to agree on: the template's, MODA's, the majority sentence, and MODA's texts about other items.
+
+# %%
+import re
+
+def read_grade(text):
+    found = re.search(r'"grade"\s*:\s*"?(\d+(?:\.\d+)?)', text)
+    return min(float(found[1]), 10.0) if found else None
+
+def judged(judge, names, rows):
+    """The judge's grade and the rules' grade of each system's description of some items."""
+    graded = []
+    for name in names:
+        texts = [said[name][index] for index in rows.index]
+        items = [row | {"caption": text} for row, text in zip(rows.to_dict("records"), texts)]
+        answers = judge([judge.prepare(item) for item in items])
+        graded += [{"system": name, "judge": read_grade(answer.text), "rules": rules}
+                   for answer, rules in zip(answers, grade(texts, rows).overall)]
+    return pd.DataFrame(graded)
+
+
+# %%
+few = test.sample(min(16, len(test)), random_state=0)
+if judge:
+    opinions = judged(judge, ("majority", "shuffled", "moda", "template"), few)
+    known = opinions.dropna()
+    agreement = known.judge.rank().corr(known.rules.rank()) if len(known) > 2 else float("nan")
+    note(judge={"readable": len(known) / len(opinions), "n": len(opinions),
+                "agreement": None if pd.isna(agreement) else round(agreement, 4)})
+    print(f"{len(known)} of {len(opinions)} answers hold a grade; "
+          f"rank correlation with the rules: {agreement:.2f}")
+    usable = len(known) >= 0.9 * len(opinions) and agreement >= 0.8
+    print(opinions.groupby("system").mean().round(1).to_string() if usable else
+          "This judge is not used: it has to answer in the form asked for, and to agree.")
+
+# %% [markdown]
+# A judge is used from a rank correlation of 0.8 upwards, and only if nine answers in ten hold a grade: limits chosen before looking. Then its mean for each system is shown beside that of the rules. Where they differ, read the descriptions: either can be wrong.
+#
+# In mini: the refiner has been trained for one prompt only, and answers any other as if it were that one.
 
 # %% [markdown]
 # ## What we learned
