@@ -335,7 +335,7 @@ figure
 # | **0. Start here** | a first model |
 # | [**1. Dataset**](01_dataset.ipynb) | a checked catalogue, split without leaks, and a first text for each photo |
 # | [**2. Captions**](02_phi3_vision_captions.ipynb) | descriptions by Phi-3 Vision, and proof that it reads what is printed on shirts |
-# | **3. Refinement** (in preparation) | descriptions corrected by Phi-3 Instruct with the catalogue's columns |
+# | [**3. Refinement**](03_phi3_instruct_refinement.ipynb) | descriptions corrected by Phi-3 Instruct with the catalogue's columns |
 # | [**4. Assembly**](04_model_assembly.ipynb) | MODA from its parts, every parameter counted |
 # | [**5. Training**](05_training.ipynb) | the trained model, loss curves, a run that survives a disconnect |
 # | [**6. Evaluation**](06_evaluation.ipynb) | scores on five criteria with intervals, beside floors and ceilings |

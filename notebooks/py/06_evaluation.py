@@ -836,7 +836,7 @@ check("06.3")
 # %% [markdown]
 # ## Next
 #
-# This is the end of the core. You have a model, and you know what it is worth: `moda_utils.describe("photo.jpg")` describes a photo of your own with it.
+# This is the end of the core. You have a model, and you know what it is worth. [Notebook 7](07_use_it.ipynb) puts it to use: on a CPU, in a web page, and published.
 
 # %% [markdown]
 # ## Save and stop
