@@ -273,15 +273,19 @@ def load_writer(
     return model
 
 
-def fitting_batch_size(model: Any, tokens: int, most: int = 64) -> int:
-    """Sequences of so many tokens that a decoder can write at once in the free memory.
-
-    A power of two. Counts the cache (keys and values of all layers) and the largest layer at work.
-    """
+def sequence_bytes(model: Any, tokens: int) -> int:
+    """Memory of one sequence while a decoder writes: keys and values of all layers, and the
+    largest layer at work."""
     config = model.config
     head = config.hidden_size // config.num_attention_heads
     cache = 2 * config.num_hidden_layers * config.num_key_value_heads * head
     work = 2 * (3 * config.intermediate_size + 8 * config.hidden_size)
-    each = tokens * (cache + work) * model.dtype.itemsize
-    fits = int(0.8 * free_memory(model.device)) // each
+    return tokens * (cache + work) * model.dtype.itemsize
+
+
+def fitting_batch_size(model: Any, tokens: int, most: int = 64, room: int | None = None) -> int:
+    """Sequences of so many tokens that fit into `room` bytes (default: the free ones) at once: a
+    power of two."""
+    room = free_memory(model.device) if room is None else room
+    fits = int(0.8 * room) // sequence_bytes(model, tokens)
     return min(most, 1 << max(fits.bit_length() - 1, 0))

@@ -1,5 +1,6 @@
 """The frame of every notebook: say what runs where, what is missing, and make it on request."""
 
+import logging
 import os
 import re
 import shutil
@@ -44,8 +45,7 @@ def setup(notebook: str, profile: str = "auto") -> Profile:
         profile: "mini", "full", or "auto" to decide by what is here (see `get_profile`).
     """
     _provide_packages()
-    # Without ipywidgets tqdm draws its bars as text, which is all we want: no warning needed.
-    warnings.filterwarnings("ignore", message="IProgress not found")
+    _be_quiet()
     _remember(profile)
     chosen = get_profile(profile)
     print(f"Profile    {chosen.name} ({chosen.reason})")
@@ -233,6 +233,19 @@ def _provide_packages() -> None:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
     elif missing:
         print(f"Missing packages: {', '.join(missing)}. Install: pip install -r requirements.txt")
+
+
+def _be_quiet() -> None:
+    """Silence warnings that ask for what the course does without."""
+    # Without ipywidgets tqdm draws its bars as text, which is all we want.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    # Public models need no account. The hub says so on Colab by a warning, elsewhere in its log.
+    warnings.filterwarnings("ignore", message="(?s).*`HF_TOKEN`")
+    logging.getLogger("huggingface_hub.utils._http").addFilter(_says_nothing_of_tokens)
+
+
+def _says_nothing_of_tokens(record: logging.LogRecord) -> bool:
+    return "HF_TOKEN" not in record.getMessage()
 
 
 def _remember(form: str) -> None:

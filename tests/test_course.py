@@ -1,9 +1,11 @@
 """Setup, require and catch_up: a notebook says what it has, what it lacks and what that costs."""
 
+import logging
 import os
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 from shop import shop_row, write_shop
@@ -163,6 +165,21 @@ def test_keep_copies_what_is_small(home, tmp_path, capsys):
     assert "5 files, 0.0 MB, copied to" in capsys.readouterr().out
     course.keep(get_profile(), "")
     assert capsys.readouterr().out == "No folder is named: nothing was copied.\n"
+
+
+def test_nobody_is_asked_for_a_token_that_is_not_needed(caplog):
+    setup("00")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.warn("\nThe secret `HF_TOKEN` does not exist in your Colab secrets.", stacklevel=1)
+        warnings.warn("Something else.", stacklevel=1)
+    assert [str(warning.message) for warning in caught] == ["Something else."]
+    log = logging.getLogger("huggingface_hub.utils._http")
+    with caplog.at_level(logging.WARNING, log.name):
+        log.propagate, before = True, log.propagate
+        log.warning("Please set a HF_TOKEN to enable higher rate limits.")
+        log.warning("The disk is full.")
+        log.propagate = before
+    assert caplog.messages == ["The disk is full."]
 
 
 def test_missing_packages_are_named_outside_colab(monkeypatch, tmp_path, capsys):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nbformat
 
+from costs import costs_table
 from links import badge
 from running import NOTEBOOKS, ROOT, relative, select
 
@@ -67,6 +68,7 @@ def fill(text: str) -> str:
     tables = {
         "notebooks": notebooks_table, "captions": captions_tables, "refinement": refinement_table,
         "training": training_tables, "results": results_tables,
+        "costs": costs_table,
     }  # fmt: skip
     for name, render in tables.items():
         block = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
