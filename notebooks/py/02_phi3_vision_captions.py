@@ -663,7 +663,7 @@ figure if len(described) else print("no captions to judge")
 # %% [markdown]
 # *Majority* is one sentence for all, made of the most frequent values. A criterion on which the captions are hardly above it deserves suspicion: either the model can't see it, or the photo doesn't show it. Whether a shirt is for boys or girls, the catalogue knows and the photo often doesn't.
 #
-# So the captions have two faults, and one remedy: a second model that gets the caption *and the catalogue's row*, takes out what was read, and lets the row win. That is notebook 03.
+# So the captions have two faults, and one remedy: a second model that gets the caption *and the catalogue's row*, takes out what was read, and lets the row win. That is [notebook 03](03_phi3_instruct_refinement.ipynb).
 #
 # ## 7. Distillation: may we train on these sentences?
 #
@@ -778,7 +778,7 @@ for change in (str, without_quotes) if len(described) else ():
 # %% [markdown]
 # ## Next
 #
-# Notebook 03 gives the captions and the catalogue's columns to Phi-3 Instruct, which takes the printed words out. In a hurry? [Notebook 04](04_model_assembly.ipynb) builds our own small model.
+# [Notebook 03](03_phi3_instruct_refinement.ipynb) gives the captions and the catalogue's columns to Phi-3 Instruct, which takes the printed words out. In a hurry? [Notebook 04](04_model_assembly.ipynb) builds our own small model.
 
 # %% [markdown]
 # ## Save and stop

@@ -244,4 +244,4 @@ pd.DataFrame(rows).set_index("").round(2)
 #
 # Forbidding tokens works while the model writes, and there is no going back: with the opening "with the word" written and the word forbidden, the model has to end the phrase with something. Read the sentences above and see what it chose: another *attribute*, which needn't be true, or words that make no sense there. The table does not show this damage, because the criteria only look for attributes. **So of the two ways the second breaks more sentences, and only reading them tells.**
 #
-# Neither way uses what we have and the captioner had not: the row of the catalogue. A second model that reads the caption *and* the row can also mend a wrong colour. That is notebook 03; keep the table above to compare.
+# Neither way uses what we have and the captioner had not: the row of the catalogue. A second model that reads the caption *and* the row can also mend a wrong colour. That is [notebook 03](../03_phi3_instruct_refinement.ipynb); keep the table above to compare.
