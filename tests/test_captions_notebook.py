@@ -11,8 +11,8 @@ from moda_utils.mini.catalogue import write_catalogue
 from running import execute, kernel_environment
 
 NO_MEMORY = """
-import moda_utils.captioning
-moda_utils.captioning.free_memory = lambda device=None: 1_000
+import moda_utils.answers
+moda_utils.answers.free_memory = lambda device=None: 1_000
 """
 
 
@@ -34,7 +34,7 @@ def test_without_memory_for_the_captioner_templates_stay(tmp_path: Path, monkeyp
     execute(notebook, tool.NOTEBOOKS, kernel_environment(tmp_path / "home"), tmp_path / "log")
 
     shown = [o.text for cell in notebook.cells for o in cell.get("outputs", []) if "text" in o]
-    assert any("GB free" in text and "template descriptions" in text for text in shown)
+    assert any("GB free" in text and "descriptions that there are" in text for text in shown)
     assert sum("Skipped: there is no captioner" in text for text in shown) >= 5
     dataset = load_dataset_dir(tmp_path / "home" / "mini-photos" / "dataset")
     rows = [row for part in dataset.values() for row in part.remove_columns("image")]
