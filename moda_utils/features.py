@@ -156,9 +156,13 @@ class _TextTower(CLIPTextModelWithProjection):
 
 @torch.inference_mode()
 def embed_texts(vision: Checkpoint, texts: Sequence[str]) -> Tensor:
-    """Text embeddings (N, 512) of a CLIP checkpoint, float32, to compare with its photos'."""
+    """Text embeddings (N, 512) of a CLIP checkpoint, float32, to compare with its photos'.
+
+    A text that is longer than CLIP's 77 tokens is cut.
+    """
     tower, tokenizer = _text_tower(vision)
-    return tower(**tokenizer(list(texts), padding=True, return_tensors="pt")).text_embeds
+    batch = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+    return tower(**batch).text_embeds
 
 
 @lru_cache(maxsize=1)

@@ -6,12 +6,15 @@ recall 99.3 % before anything was changed for it; 61 nasty ones before that with
 
 import itertools
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from moda_utils.attributes import Attributes, extract, vocabulary
 from moda_utils.dataset import template_description
+from moda_utils.mini.items import sample_item
+from moda_utils.mini.wording import describe
 
 FIELDS = ("colours", "product_types", "genders", "usages")
 SENTENCES = [
@@ -82,6 +85,16 @@ def test_unknown_words_of_labelled_sentences():
 )
 def test_traps(text, expected):
     assert stated(text) == expected
+
+
+def test_the_small_captioners_wording_is_read_without_an_error():
+    """What mini Phi-3 Vision learns to write, printed words included: no attribute gets lost."""
+    rng = random.Random(0)
+    for _ in range(1000):
+        item = sample_item(rng, balanced=True)
+        sentence = describe(item, rng, word=True)
+        true = (item.colour, item.product_type, item.gender, item.usage)
+        assert extract(sentence) == Attributes(*(frozenset([value]) for value in true)), sentence
 
 
 def test_unknown_attributes_are_listed_in_the_texts_words():

@@ -24,6 +24,15 @@ from moda_utils.storage import read_json
 from moda_utils.training import start_model
 from running import execute, kernel_environment
 
+TWO_CAPTIONS = """
+from moda_utils import catch_up
+from moda_utils.catalog import load_catalog
+from moda_utils.dataset import write_dataset
+catch_up("06", go=True)
+shop = load_catalog(profile.catalog_path)
+two = shop.frame[shop.frame.split == "test"].head(2)[["product_id"]]
+write_dataset(shop, two.assign(description_raw="A shirt."), profile.dataset_dir)
+"""
 (TWIN,) = tool.TWINS.glob("06_*.py")
 SMALL_SHOP = 90  # items: about nine of them in the test split, most classes with one or none
 
@@ -109,7 +118,7 @@ def test_an_answer_without_a_grade_is_no_grade(text):
 
 @pytest.mark.slow
 def test_a_tiny_shop_of_ones_own_is_evaluated(tmp_path, monkeypatch, other_clip):
-    """Few items, classes of one, no captions yet, and a second encoder: top to bottom."""
+    """Few items, classes of one, two captions, and a second encoder: top to bottom."""
     write_catalogue(tmp_path / "shop", n=SMALL_SHOP)
     monkeypatch.setenv("MODA_DATA_DIR", str(tmp_path / "shop"))
     notebook = tool.read_twin(TWIN)
@@ -119,7 +128,7 @@ def test_a_tiny_shop_of_ones_own_is_evaluated(tmp_path, monkeypatch, other_clip)
                 'SECOND_ENCODER = ""', f'SECOND_ENCODER = "{other_clip}"', each.source
             )
         if "setup" in each.metadata.get("tags", []):
-            each.source += '\nfrom moda_utils import catch_up\ncatch_up("06", go=True)'
+            each.source += TWO_CAPTIONS
     execute(notebook, tool.NOTEBOOKS, kernel_environment(tmp_path / "home"), tmp_path / "log")
 
     result = read_json(tmp_path / "home" / "mini-shop" / "evaluation" / "moda.json")
@@ -129,6 +138,8 @@ def test_a_tiny_shop_of_ones_own_is_evaluated(tmp_path, monkeypatch, other_clip)
     assert result["references"] == "template"
     missing = {name for name, system in result["systems"].items() if "missing" in system}
     assert missing == {"teacher_raw", "teacher_refined"}
+    raw = result["systems"]["teacher_raw"]["missing"]
+    assert raw == f"notebook 02 has described 2 of {result['n']} test photos"
     assert set(result["clip_score"]) == set(SYSTEMS) - missing
     for name in set(SYSTEMS) - missing:
         assert set(result["systems"][name]["criteria"]) == set(CRITERIA)

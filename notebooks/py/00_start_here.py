@@ -326,7 +326,7 @@ figure
 # | Phi-3 Vision, Phi-3 Instruct | MIT, which includes what they write | their model cards |
 # | photos of the Kaggle set | **not established**: they show products and brands of third parties | read the data set's page; this course never passes them on |
 #
-# So a MODA built from OPT-125M is for research and for learning. Another language model can take OPT's place, and then its licence counts instead: notebook 8 does it.
+# So a MODA built from OPT-125M is for research and for learning. Another language model can take OPT's place (`from_backbones` takes any), and then its licence counts instead.
 #
 # ## 6. The course
 #

@@ -293,7 +293,7 @@ said["zero_shot"] = zero_shot_descriptions(embed(test), train, profile.vision)
 # %% [markdown]
 # ### 5.3 Ceilings and teachers
 #
-# The template is made from the very columns that we compare with. The teachers' texts lie in the dataset; if notebook 2 or 3 has not been run, their row will say so.
+# The template is made from the very columns that we compare with. The teachers' texts lie in the dataset; if notebook 2 or 3 has not been run, or on a few photos only, their row will say so.
 
 # %%
 from moda_utils.dataset import template_description
@@ -303,10 +303,12 @@ stored = load_dataset_dir(profile.dataset_dir)["test"].remove_columns("image").t
 stored = stored.set_index("product_id").reindex(test.product_id)
 missing = {}
 for source, notebook in (("raw", "02"), ("refined", "03")):
-    if stored[f"description_{source}"].notna().any():
-        said[f"teacher_{source}"] = stored[f"description_{source}"].tolist()
+    column = stored[f"description_{source}"]
+    if column.notna().mean() > 0.9:  # a text or two that failed count as empty ones
+        said[f"teacher_{source}"] = column.fillna("").tolist()
     else:
-        missing[f"teacher_{source}"] = f"notebook {notebook} has not written its texts"
+        missing[f"teacher_{source}"] = (f"notebook {notebook} has described {column.count()} of "
+                                        f"{len(column)} test photos")
 print(missing or "all teachers are here")
 
 # %% [markdown]
@@ -335,7 +337,7 @@ systems = {name: {"descriptions": descriptions, "printed": words,
            for name, descriptions in said.items()}
 systems["moda"]["ended"], systems["blind"]["ended"] = ended, blind_ended
 source = "template" if "teacher_refined" in missing else "refined"
-references = stored[f"description_{source}"].tolist()  # for section 10
+references = stored[f"description_{source}"].fillna("").tolist()  # for section 10
 
 path = profile.evaluation_path("moda")
 result = evaluate(dict.fromkeys(SYSTEMS) | systems, test, profile, missing=missing,
@@ -636,9 +638,9 @@ leak = {kind: {"value": np.mean([rows.grade.mean() for rows in parts]),
                "spread": np.std([rows.grade.mean() for rows in parts])}
         for kind, parts in tries.items()}
 pooled = pd.concat(tries["ungrouped"])
-leak["ungrouped"] |= {"twin_share": pooled.twin.mean(),
-                      "with_twin": pooled.grade[pooled.twin].mean(),
-                      "without_twin": pooled.grade[~pooled.twin].mean()}
+leak["ungrouped"]["twin_share"] = pooled.twin.mean()
+leak["ungrouped"] |= {f"{'with' if twin else 'without'}_twin": rows.grade.mean()
+                      for twin, rows in pooled.groupby("twin")}
 note(leaking_split={kind: {name: round(float(value), 4) for name, value in figures.items()}
                     for kind, figures in leak.items()})
 pd.DataFrame(result["leaking_split"]).T.round(2)
