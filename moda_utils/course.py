@@ -8,8 +8,10 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from .profiles import ROOT, Profile, get_profile
 from .storage import atomic_path
@@ -100,21 +102,34 @@ def catch_up(notebook: str, go: bool = False, captions: bool = False) -> None:
         _run(number, profile)
 
 
-def keep(profile: Profile, folder: str) -> None:
-    """Copy the small artefacts to `folder`, such as one on a mounted Drive: "" copies nothing.
+def keep(profile: Profile, to: str) -> None:
+    """Copy the small artefacts to a folder, such as one of a Drive, or into a zip; "" copies none.
 
-    Photos, dataset and training states stay behind: they are large, and made again from these.
+    On Colab the Drive is mounted first, and a zip is downloaded. Photos, dataset and training
+    states stay behind: they are large, and made again from these.
     """
-    if not folder:
-        print("No folder is named: nothing was copied.")
+    colab = "google.colab" in sys.modules
+    if not to:
+        drive = "/content/drive/MyDrive/moda" if colab else "a folder"
+        print(f"Nothing was copied: name {drive}, or a file such as moda.zip.")
         return
-    files = [file for pattern in KEPT for file in profile.home.glob(pattern) if file.is_file()]
-    target = Path(folder).expanduser() / profile.home.name
-    for file in files:
-        with atomic_path(target / file.relative_to(profile.home)) as temporary:
+    if colab and to.startswith("/content/drive") and not Path("/content/drive/MyDrive").exists():
+        import_module("google.colab.drive").mount("/content/drive")
+    home = profile.home
+    files = [file for pattern in KEPT for file in home.glob(pattern) if file.is_file()]
+    target, packed = Path(to).expanduser(), to.endswith(".zip")
+    if packed:
+        with atomic_path(target) as temporary, ZipFile(temporary, "w", ZIP_DEFLATED) as archive:
+            for file in files:
+                archive.write(file, file.relative_to(home.parent))
+        if colab:
+            import_module("google.colab.files").download(str(target))
+    for file in files if not packed else ():
+        with atomic_path(target / file.relative_to(home.parent)) as temporary:
             shutil.copyfile(file, temporary)
     mb = sum(file.stat().st_size for file in files) / 1e6
-    print(f"{len(files)} files, {mb:.1f} MB, copied to {target}: set MODA_HOME={folder} to go on.")
+    go_on = f"unzip -o {target.name} -d {_shown(home.parent)}" if packed else f"set MODA_HOME={to}"
+    print(f"{len(files)} files, {mb:.1f} MB, copied to {target}: {go_on} to go on.")
 
 
 def show_figure(name: str) -> None:

@@ -183,3 +183,43 @@ def _voting_neighbours(answer: Sequence[str], profile: Profile) -> bool:
     ]
     same = sum(ours == theirs for ours, theirs in zip(answer, truth, strict=False))
     return len(answer) == len(truth) and same >= 0.95 * len(truth)  # rounding may turn a tie
+
+
+# ---------------------------------------------------------------------------------------------
+# Extras: 07 Use it, 08 Ablations, 09 Scaling out
+
+
+@exercise(
+    "07.1", "a number", "how many times larger the error of the output is with one scale for all",
+    hint="an error is the length of the difference, beside the length of the exact output.",
+)  # fmt: skip
+def _one_scale(answer: float, profile: Profile) -> bool:
+    import torch
+
+    from .serving import load_model
+
+    layer = load_model()[0].language_model.get_decoder().layers[0].fc1
+    weight = layer.weight.detach().cpu()
+    inputs = torch.randn(256, weight.shape[1], generator=torch.manual_seed(0))
+
+    def error(scale: torch.Tensor) -> float:
+        return (inputs @ ((weight / scale).round() * scale - weight).T).norm().item()
+
+    rows = error(weight.abs().amax(dim=1, keepdim=True) / 127)
+    return abs(answer * rows / error(weight.abs().max() / 127) - 1) < 0.1
+
+
+@exercise(
+    "08.1", "a whole number", "the pairs that tell 0.05 from none, if differences vary by 0.2",
+    hint="the interval reaches two spreads over the root of the number of pairs to each side.",
+)  # fmt: skip
+def _pairs(answer: int, profile: Profile) -> bool:
+    return answer == round((2 * 0.2 / 0.05) ** 2)
+
+
+@exercise(
+    "09.1", "a whole number", "the photos that 20 a second make in a night of ten hours",
+    hint="a rate times a time; mind the units.",
+)  # fmt: skip
+def _night(answer: int, profile: Profile) -> bool:
+    return answer == 20 * 10 * 3600

@@ -6,6 +6,9 @@ import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
+from types import ModuleType
+from zipfile import ZipFile
 
 import pytest
 from shop import shop_row, write_shop
@@ -164,7 +167,31 @@ def test_keep_copies_what_is_small(home, tmp_path, capsys):
     ]
     assert "5 files, 0.0 MB, copied to" in capsys.readouterr().out
     course.keep(get_profile(), "")
-    assert capsys.readouterr().out == "No folder is named: nothing was copied.\n"
+    assert capsys.readouterr().out.startswith("Nothing was copied: name a folder, or a file such")
+
+    course.keep(get_profile(), str(tmp_path / "moda.zip"))
+    printed = capsys.readouterr().out
+    assert f"unzip -o moda.zip -d {home.parent} to go on" in printed
+    with ZipFile(tmp_path / "moda.zip") as archive:  # unpacked there, everything is in its place
+        archive.extractall(tmp_path / "later")
+    again = tmp_path / "later" / "mini-shop"
+    for file in kept.rglob("*"):
+        if file.is_file():
+            assert (again / file.relative_to(kept)).read_bytes() == file.read_bytes()
+
+
+def test_on_colab_the_drive_is_mounted_and_a_zip_downloaded(home, tmp_path, monkeypatch, capsys):
+    done = []
+    drive, files = ModuleType("google.colab.drive"), ModuleType("google.colab.files")
+    drive.mount = lambda place: done.append(f"mount {place}")
+    files.download = lambda name: done.append(f"download {Path(name).name}")
+    for module in (ModuleType("google.colab"), drive, files):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    course.keep(get_profile(), "")
+    assert "name /content/drive/MyDrive/moda, or a file such as moda.zip" in capsys.readouterr().out
+    course.keep(get_profile(), "/content/drive/MyDrive/moda")  # no artefact yet: nothing to write
+    course.keep(get_profile(), str(tmp_path / "moda.zip"))
+    assert done == ["mount /content/drive", "download moda.zip"]
 
 
 def test_nobody_is_asked_for_a_token_that_is_not_needed(caplog):

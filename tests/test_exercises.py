@@ -181,6 +181,17 @@ def describe_sixty(profile) -> int:
     return changed
 
 
+def one_scale_for_all(model):
+    """Exercise 07.1, with other inputs."""
+    weight = model.language_model.get_decoder().layers[0].fc1.weight.detach()
+    inputs, errors = torch.randn(100, weight.shape[1]), []
+    for largest in (weight.abs().max(), weight.abs().amax(dim=1, keepdim=True)):
+        scale = largest / 127
+        rounded = (weight / scale).round() * scale
+        errors.append((inputs @ rounded.T - inputs @ weight.T).norm())
+    return errors[0] / errors[1]
+
+
 def test_what_a_reader_finds_is_right_and_something_near_is_not(capsys, profile):
     catalog = load_catalog(profile.catalog_path)
     items = catalog.frame
@@ -242,6 +253,9 @@ def test_what_a_reader_finds_is_right_and_something_near_is_not(capsys, profile)
         "06.1": (first.colour, template_description(first)),
         "06.2": (np.float64(not_alone), 1.0),
         "06.3": (five, votes(catalog, profile, k=40)),
+        "07.1": (one_scale_for_all(model), 1.0),
+        "08.1": (next(n for n in range(1, 999) if 0.4 / n**0.5 <= 0.05), 16),
+        "09.1": (sum(20 for _ in range(36_000)), 720),
     }
     assert set(found) == set(EXERCISES)
     for name, (right, wrong) in found.items():

@@ -23,7 +23,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 PACKAGE = ROOT / "moda_utils"
 
 LONGEST_MODULE = 400
-LARGEST_PACKAGE = 4500  # lines of code of moda_utils without mini/
+LARGEST_PACKAGE = 4600  # lines of code of moda_utils without mini/
 LARGEST_CHECKPOINTS = 20e6  # bytes of all mini models
 
 # Imports run one way; a module may import from its own line and from those above it.
