@@ -161,7 +161,7 @@ def progress() -> None:
         products = _products(number, profile)
         here = bool(products) and all(path.exists() for path in products)
         names = ", ".join(_shown(path, profile.home) for path in products)
-        print(f"  {'✓' if here else ' '} {number} {title:24} {names or 'leaves no file'}")
+        print(f"  {'✓' if here else ' '} {number} {title:31} {names or 'leaves no file'}")
         # The next one comes after the last that was done: what was left out before, was on purpose.
         following = "" if here else following or f"{number} {title}"
     print(f"Next: {following}" if following else "Next: nothing, this was the last one.")

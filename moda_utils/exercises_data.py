@@ -78,7 +78,7 @@ def _epochs_of_few(answer: int, profile: Profile) -> bool:
 
 
 @exercise(
-    "00.3", "a text", '"colour", "category", "gender" or "style": which suffers least, and why?',
+    "00.3", "a text", '"colour", "category", "gender" or "style": the one that suffers least',
     hint="how likely is it that two items, drawn at random, have the same value in this column?",
 )  # fmt: skip
 def _survives_shuffling(answer: str, profile: Profile) -> bool:

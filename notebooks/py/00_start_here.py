@@ -190,9 +190,8 @@ for name in ("colour", "category", "gender", "style"):
 
 # %% cellView="form"
 # @title Figure: the parts of MODA { display-mode: "form" }
-from IPython.display import Image, display
-from moda_utils.profiles import ROOT
-display(Image(filename=str(ROOT / "images" / "04.png"), width=760))
+from moda_utils import show_figure
+show_figure("04")
 
 # %% [markdown]
 # * The **image encoder** is FashionCLIP, or in mini a small relative of it. It has learnt which photos and texts belong together, so its embedding of a photo is rich in what words can say. It stays *frozen*.
@@ -211,8 +210,13 @@ print(f"{trained:,} of {every:,} parameters were trained")
 #
 # ## 3. What vision-language models are
 #
-# A **vision-language model** (VLM) takes in pictures and text and puts out text. Many of the well-known ones are built like yours: a vision encoder and a language model that exist already, and a *connector* that is trained to join them.
-#
+# A **vision-language model** (VLM) takes in pictures and text and puts out text. Many of the well-known ones are built like yours: a vision encoder and a language model that exist already, and a *connector* that is trained to join them. The picture becomes a few vectors, and these stand in front of the words as if they were words themselves:
+
+# %% cellView="form"
+# @title Figure: any vision-language model of this kind { display-mode: "form" }
+show_figure("vlm")
+
+# %% [markdown]
 # | Model | Vision encoder | Connector | Language model |
 # |---|---|---|---|
 # | LLaVA 7B, 13B | CLIP ViT-L/14 | two layers with GELU (in the first version one linear layer) | Vicuna |
@@ -221,6 +225,13 @@ print(f"{trained:,} of {every:,} parameters were trained")
 # | PaliGemma 3B | SigLIP So400m | linear layer | Gemma 2B |
 # | **MODA** | FashionCLIP ViT-B/32 | two layers with GELU | OPT-125M |
 #
+# How large are they, and what of them is trained? (Sizes as the papers state them, rounded; section 4 counts for itself.)
+
+# %% cellView="form"
+# @title Figure: five models to scale { display-mode: "form" }
+show_figure("landscape")
+
+# %% [markdown]
 # The large ones answer questions, read documents and follow instructions. MODA does one thing: it describes fashion items. That is why it may be small, and why you can train all of it yourself and understand every step.
 #
 # Where do its sentences come from? In section 1 from the catalogue's columns. Later from a large VLM, Phi-3 Vision, which describes each photo in its own words, after which a language model, Phi-3 Instruct, removes what a small model can't learn. A small model that learns from a large one's answers is called *distilled*.
@@ -340,8 +351,21 @@ figure
 # | [**5. Training**](05_training.ipynb) | the trained model, loss curves, a run that survives a disconnect |
 # | [**6. Evaluation**](06_evaluation.ipynb) | scores on five criteria with intervals, beside floors and ceilings |
 #
-# Notebooks 2 and 3 may be left out: the catalogue's own sentences are enough to go on with.
-#
+# Notebooks 2 and 3 may be left out: the catalogue's own sentences are enough to go on with. Every notebook begins with this map, on which orange marks what it adds:
+
+# %% cellView="form"
+# @title Figure: what you have made so far { display-mode: "form" }
+show_figure("moda_00")
+
+# %% [markdown]
+# `progress()` looks for the files that notebooks leave, and says which comes next. Some leave none: for those it can't tell.
+
+# %%
+from moda_utils import progress
+
+progress()
+
+# %% [markdown]
 # ### 6.1 Two profiles
 #
 # All notebooks run in two sizes, with the same cells. **mini** runs on any computer without a network: drawn photos, and small models that come with the course. **full** uses real photos, FashionCLIP, OPT-125M and Phi-3. The setup cell chooses and says why; to choose yourself, use its form, or set `MODA_PROFILE` before you start Jupyter. A number from mini says something about the method, never about MODA.
@@ -357,6 +381,7 @@ from moda_utils import catch_up
 catch_up("00")
 
 # %% [markdown]
+# * Colab complains? [A list of what it says](../README.md#on-colab), and what to do.
 # * Your own photos? Point the environment variable `MODA_DATA_DIR` at a folder laid out like the catalogue of notebook 1.
 
 # %% [markdown]

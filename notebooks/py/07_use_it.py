@@ -487,13 +487,16 @@ else:
 # %% [markdown]
 # ## Exercises
 #
-# Solutions: [07_solutions](solutions/07_solutions.ipynb).
+# The first ends in a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [07_solutions](solutions/07_solutions.ipynb).
 #
 # **1 (easy). One scale for all.** Round the matrix of section 3 with a single scale, that of its largest weight. How many times larger is the error of the output?
 
 # %%
+from moda_utils import check
+
 one_scale = weight.abs().max() / 127
 print(f"scale of all {one_scale:.5f}, median of the rows' scales {scale.median():.5f}")
+check("07.1")
 
 
 # %% [markdown]
