@@ -26,7 +26,7 @@
 # | | |
 # |---|---|
 # | **You will** | write a prompt that joins two sources, catch what a text could do to it, check every answer by rules, send bad ones back with the reason, compare before and after, and write the final dataset with its card |
-# | **You need** | the captions of notebook 02; for the profile `full` a GPU with 15 GB. Without captions go on to [notebook 04](04_model_assembly.ipynb): templates will do |
+# | **You need** | the captions of [notebook 02](02_phi3_vision_captions.ipynb); for the profile `full` a GPU with 15 GB. Without captions go on to [notebook 04](04_model_assembly.ipynb): templates will do |
 # | **Time and cost** | laptop, `mini`: about a minute, nothing to download · `full`: 7.6 GB to download once, then for all items about 15 minutes on a T4 and 3 on an A100 (calculated) |
 
 # %% [markdown]
@@ -155,7 +155,8 @@ print(f"free on {device}: {free_memory(device) / 1e9:.1f} GB")
 #
 # Prompt I asked for a description. Prompt II hands over two texts and says how to settle their quarrel. As a whole:
 
-# %%
+# %% cellView="form"
+# @title Figure: Prompt II, part by part { display-mode: "form" }
 from moda_utils import show_figure
 
 show_figure("prompt_2")
@@ -378,6 +379,8 @@ before_after(pd.concat([rows.sample(min(most, len(rows)), random_state=1)
 # Look for what should *not* have changed. Did a pattern get lost, or a bow? Was a right word replaced by another right one for no reason?
 #
 # ### 6.2 Where the checks had to step in
+#
+# *Predict first: of a hundred first answers, how many have a fault, and which one?*
 
 # %%
 kinds = Counter(fault.split(":")[0].split(" (")[0] for found in table.faults for fault in found)
@@ -386,6 +389,12 @@ for status, number in table.status.value_counts().items():
 print("\nfaults of first answers:", dict(kinds.most_common(6)) or "none")
 mended = table[table.status.isin(["retried", "fallback"])]
 before_after(mended.head(6))
+
+# %% [markdown]
+# If none had to be sent back, that says something about the refiner *and* about the captions: it was asked for little that it had not learnt. If many had, read their reasons before you blame the model. A lexicon that doesn't know a word which the model uses for the right colour finds a fault where there is none.
+#
+# > **Here:** drawn photos, and a small refiner that has learnt one grammar by heart.
+# > **With real weights:** Phi-3 Instruct was never trained on Prompt II, and real captions are built in many ways. Expect answers to be sent back, and look at the share of `fallback`; nobody has measured it yet.
 
 # %% [markdown]
 # ## 7. Is it better?
@@ -417,7 +426,7 @@ both = both.dropna(subset=["caption", "refined"]).reset_index(drop=True)
 # %% [markdown]
 # ### 7.1 Printed words
 #
-# The reason for this notebook. How many captions repeat what is printed on the item, and how many refined texts still do? The interval says how far the share could move with other items of the same kind.
+# The reason for this notebook. How many captions repeat what is printed on the item, and how many refined texts still do? The interval says how far the share could move with other items of the same kind. *Predict both shares before you run the cell.*
 
 # %%
 texts = {"caption": list(both.caption), "refined": list(both.refined),
