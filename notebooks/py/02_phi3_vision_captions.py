@@ -254,7 +254,7 @@ for name, model in (("Phi-3 Vision", large), ("captioner here", small)):
     print(f"{name:14} CLIP tower {tower:11,}   projection {projection:10,}   decoder {decoder:13,}")
 
 # %% [markdown]
-# Nearly all of it is decoder. Seeing is the smaller part of the work; the sentences come from a model that has read a large part of the web.
+# In the public model nearly all of it is decoder. Seeing is the smaller part of the work; the sentences come from a model that has read a large part of the web.
 #
 # ## 2. Prompt I
 #
@@ -661,7 +661,7 @@ if len(described):
 figure if len(described) else print("no captions to judge")
 
 # %% [markdown]
-# *Majority* is one sentence for all, made of the most frequent values. A criterion on which the captions are hardly above it deserves suspicion: either the model can't see it, or the photo doesn't show it. Whether a shirt is for boys or girls, the catalogue knows and the photo often doesn't.
+# *Majority* is one sentence for all, made of the most frequent values. A criterion on which the captions are hardly above it deserves suspicion: either the model can't see it, or the photo doesn't show it. Whether a shirt is for boys or girls, the catalogue knows, and a real photo often doesn't show it.
 #
 # So the captions have two faults, and one remedy: a second model that gets the caption *and the catalogue's row*, takes out what was read, and lets the row win. That is [notebook 03](03_phi3_instruct_refinement.ipynb).
 #
