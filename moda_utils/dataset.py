@@ -180,7 +180,8 @@ def _with_descriptions(frame: pd.DataFrame, descriptions: pd.DataFrame | None) -
     columns = [*TEXTS, *STATUSES]
     given = given.set_index("product_id").reindex(index=frame["product_id"], columns=columns)
     texts, statuses = given[TEXTS], given[STATUSES].astype(object)
-    texts["description_template"] = [template_description(row) for row in frame.to_dict("records")]
+    templates = [template_description(row) for row in frame.to_dict("records")]
+    texts = texts.assign(description_template=templates)
     texts = texts.map(lambda text: text if isinstance(text, str) and text.strip() else None)
     best = texts.notna().idxmax(axis=1).str.removeprefix("description_")
     texts = texts.assign(description=texts.bfill(axis=1).iloc[:, 0], description_source=best)
