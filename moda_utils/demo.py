@@ -31,7 +31,7 @@ STYLE = """
 .card .chip {display: inline-block; padding: 2px 10px; margin: 0 6px 6px 0; border-radius: 12px;
   background: #0072B2; color: white; font-size: .85rem}
 .card .wrong {color: #B34700; margin: 0}
-.card .file, .card .took {color: #666; font-size: .85rem}
+.card .file, .card .took {color: inherit; opacity: .8; font-size: .85rem}
 """
 FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]  # what the reader's machine has
 
