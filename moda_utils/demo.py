@@ -21,7 +21,7 @@ from moda_utils.catalog import load_catalog
 from moda_utils.profiles import get_profile
 from moda_utils.serving import NOTES, describe_each, load_model, open_checked
 
-EXAMPLES = 8
+EXAMPLES = 6
 MOST = 32  # photos at once
 INTRO = "# MODA\nDrop photos of clothes or shoes, or pick an example. Nothing leaves this machine."
 STYLE = """
@@ -53,7 +53,7 @@ def page(model: Path | str | None = None) -> gr.Blocks:
                 files = gr.File(label="Photos", file_count="multiple", elem_id="photos")
                 gr.Markdown("**Examples**")
                 examples = gr.Gallery(
-                    _examples(), show_label=False, columns=4, height="auto", allow_preview=False,
+                    _examples(), show_label=False, columns=3, height="auto", allow_preview=False,
                     interactive=False, object_fit="contain", buttons=[], elem_id="examples",
                 )  # fmt: skip
             with gr.Column(scale=3):
