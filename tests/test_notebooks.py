@@ -15,7 +15,7 @@ from running import execute, kernel_environment
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
-REQUIRED = {"00", "01", "03", "04", "05", "06"}
+REQUIRED = {"00", "01", "02", "03", "04", "05", "06"}
 LONGEST_CELL = 40
 MEDIAN_CELL = 8
 NEEDS_GPU = {"02", "03", "05"}  # Colab begins them with a T4, the one that everybody can have
