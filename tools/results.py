@@ -211,6 +211,11 @@ def captions_tables() -> str:
     if speeds:
         head = "| | device | crops | one by one | in batches | of | times faster |"
         parts.append(f"Photos per second:\n\n{head}\n|{'---|' * 7}\n" + "\n".join(speeds) + "\n")
+    if not list(RESULTS.glob("full-nvidia-*-captioning*.json")):
+        parts.append(
+            "On a CPU a large model spends most of its time on reading photo and prompt, which a "
+            "batch does not shorten. What batches bring on a GPU has not been measured.\n"
+        )
     if not list(RESULTS.glob("full-*-evaluation-*.json")):
         parts.append("**Phi-3 Vision itself, real photos**: not yet run.\n")
     return "\n".join(parts)
