@@ -14,6 +14,9 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   accelerator: GPU
+#   colab:
+#     gpuType: T4
 # ---
 
 # %% [markdown]
@@ -25,9 +28,9 @@
 #
 # | | |
 # |---|---|
-# | **You will** | encode every photo once, check the model before you train it, write out one training step, train by the original recipe, read the curves, and break a run off to see it go on |
-# | **You need** | the dataset of notebook 1; the assembly of notebook 4 helps; no GPU in mini |
-# | **Time and cost** | laptop, `mini`: about two minutes · CPU, `full`: one to three hours · T4, `full`: about ten minutes · A100, `full`: about three minutes (the last three calculated) |
+# | **You will** | encode every photo once, check the model before you train it, write out one training step, train by the original recipe, read the curves, break a run off to see it go on, and spoil the training in four ways on purpose |
+# | **You need** | the dataset of notebook 1, better with the captions of 2 and 3; the assembly of notebook 4 helps; no GPU in mini |
+# | **Time and cost** | laptop, `mini`: about two minutes · CPU, `full`: one to three hours · T4, `full`: about ten minutes · A100, `full`: about three minutes (the last three calculated; section 8 shows what has been measured) |
 
 # %% [markdown]
 # **Contents**
@@ -43,6 +46,7 @@
 # 9. Read the curves
 # 10. The same photos along the way
 # 11. Killed? Run the cell again
+# 12. Break it yourself
 #
 # Run the next cell first. If it says that something is missing, `catch_up("05")` in a new cell makes it.
 
@@ -74,16 +78,22 @@ for split, rows in dataset.items():
     print(f"{split:11}{rows.num_rows:6,} items")
 
 # %% [markdown]
-# Each item has one description to learn from: the best that exists by now. After notebook 1 that is the *template* made from the catalogue's columns, after notebooks 2 and 3 the one written by Phi-3.
+# An item can have up to three descriptions: the *template* made from the catalogue's columns (notebook 1), the *raw* one that Phi-3 Vision read off the photo (2), and the *refined* one that Phi-3 Instruct made of both (3). Which shall MODA learn? Where an item lacks the kind that you choose here, the next one stands in.
+
+# %% cellView="form"
+# @title Which captions, and what about a run that is here already? { display-mode: "form" }
+CAPTIONS = "refined"  # @param ["refined", "raw", "template"]
+EXISTING_RUN = "continue"  # @param ["continue", "load", "start over"]
 
 # %%
-from collections import Counter
-
-print(dict(Counter(dataset["train"]["description_source"])))
-for description in dataset["train"]["description"][::200]:
-    print(" ", description)
+item = dataset["train"][0]
+for kind in ("template", "raw", "refined"):
+    text = item[f"description_{kind}"]
+    print(f"{'>' if kind == CAPTIONS else ' '} {kind:9} {text or '-'}")
 
 # %% [markdown]
+# Refined ones are the best teacher: their sentences vary, their facts are the catalogue's. Try `raw` once you have them, and look for the words that no photo of the item shows. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
+#
 # ## 2. Encode every photo once
 #
 # The encoder is frozen: whatever we train, it says the same about a photo in every epoch. So it has to look at each photo only once. That sounds obvious, but the original notebook encoded all photos anew in every epoch, on the CPU, while the GPU waited; nearly all of its 104 minutes on an A100 went there.
@@ -99,12 +109,14 @@ from moda_utils.device import best_device
 from moda_utils.training import start_model
 
 model, processor = start_model(profile)
-model.to(best_device()).eval()
+device = best_device()
+model.to(device).eval()
+
 few = dataset["train"]["image"][:32]
 begin = time.perf_counter()
 with torch.inference_mode():
     pixel_values = processor(images=[photo.convert("RGB") for photo in few])["pixel_values"]
-    model.encode_images(pixel_values.to(model.device))
+    model.encode_images(pixel_values.to(device))
 seconds = (time.perf_counter() - begin) / len(few) * dataset["train"].num_rows
 print(f"all training photos, once: {seconds:.1f} s; in each of {profile.epochs} epochs: "
       f"{profile.epochs * seconds / 60:.1f} minutes")
@@ -117,8 +129,8 @@ from moda_utils.features import load_examples
 
 for attempt in ("first time", "again"):
     begin = time.perf_counter()
-    examples = load_examples(profile, model, processor)
-    print(f"{attempt:11}{time.perf_counter() - begin:6.2f} s")
+    examples = load_examples(profile, model, processor, CAPTIONS)
+    print(f"{attempt:11}{time.perf_counter() - begin:6.2f} s, captions: {examples['train'].captions}")
 
 # %% tags=["nbval-check-output"]
 for split, rows in examples.items():
@@ -127,6 +139,65 @@ for split, rows in examples.items():
 # %% [markdown]
 # (If the first time was quick as well, an earlier notebook had already left the embeddings.) Compared with photos, these tables are tiny. They fit on any device beside the model, so nothing has to be loaded during training.
 #
+# ### 2.1 A quarter of the photo is cut away
+#
+# CLIP's preprocessing scales the shorter side to the encoder's size and takes the square in the middle. Of a photo in the format 3:4 a quarter goes: a strip above and one below. Does that hurt? Here are the photos that lose most of their item, and how many of a sample lose a noticeable part:
+
+# %%
+import numpy as np
+
+def outside(photo):
+    """Share of the item, taken as all that is not white, outside of the middle square."""
+    item = np.asarray(photo.convert("L")) < 235  # (height, width)
+    side = min(item.shape)
+    top, left = ((length - side) // 2 for length in item.shape)
+    return 1 - item[top:top + side, left:left + side].sum() / max(1, item.sum())
+
+sample = dataset["train"].select(range(min(150, dataset["train"].num_rows)))["image"]
+lost = np.array([outside(photo) for photo in sample])
+print(f"{np.mean(lost > 0.1):.0%} of {len(lost)} photos lose more than a tenth of their item")
+
+# %%
+figure, axes = plots.figure(1, 4, height=2.5)
+for axis, index in zip(axes.flat, lost.argsort()[::-1]):
+    width, height = sample[index].size
+    side = min(width, height)
+    axis.imshow(sample[index].convert("RGB"))
+    for edge in (0, height - (height - side) // 2):
+        axis.axhspan(edge, edge + (height - side) // 2, color=plots.VERMILION, alpha=0.35, lw=0)
+    axis.set(title=f"{lost[index]:.0%} lost", ylim=(height, 0))
+    axis.axis("off")
+plots.stamp(figure, profile, len(lost), note="red: cut away")
+figure
+
+# %% [markdown]
+# The other ways are to *pad* the photo to a square (nothing is lost, but the item gets smaller, between two black bars) or to *squeeze* it (nothing is lost, but shapes change). Both are settings of the image processor. Which one suits the encoder best, a simple test can tell: give each validation photo its nearest training photo. Do the two agree in product type, in colour, in gender?
+
+# %%
+import copy
+
+from moda_utils.features import embed_photos
+
+side = processor.image_processor.crop_size["height"]
+ways = {"cut": {"shortest_edge": side}, "padded": {"max_height": side, "max_width": side},
+        "squeezed": {"height": side, "width": side}}
+known, new = (rows.select(range(min(400, rows.num_rows)))
+              for rows in (dataset["train"], dataset["validation"]))
+
+for way, size in ways.items():
+    images = copy.deepcopy(processor.image_processor)
+    images.size = size
+    table, queries = (torch.nn.functional.normalize(embed_photos(
+        model, images, rows["image"], rows["image_sha256"], profile.features_dir))
+        for rows in (known, new))
+    nearest = known.select((queries @ table.T).argmax(dim=1).tolist())
+    same = {column: np.mean([a == b for a, b in zip(nearest[column], new[column])])
+            for column in ("product_type", "colour", "gender")}
+    print(f"{way:9}", "  ".join(f"{column} {share:.0%}" for column, share in same.items()))
+
+# %% [markdown]
+# An encoder does best with pictures like those it has learnt from, and CLIP's relatives have learnt from cut ones. So we keep the cut unless another line is clearly better here. To train with another one, set `processor.image_processor.size` before `load_examples`: the embeddings get a file of their own, and the setting is stored with the trained model, so that `describe()` follows it.
+#
 # ## 3. What is asked
 #
 # Notebook 4 built the sequence `[image] [</s>] description [</s>]` and the labels. Here they are for all items at once, and three of them as a picture: a short, a middling and a long one. The model is asked for every green token; grey ones are given, or mere padding.
@@ -134,21 +205,23 @@ for split, rows in examples.items():
 # %%
 from moda_utils.training import tokenize
 
-device = best_device()
 tokens = tokenize(processor, examples["train"], device)
 held_out = tokenize(processor, examples["validation"], device)
 
-def draw_labels(rows):
-    longest = int(tokens.lengths[rows].max())
-    figure, axes = plots.figure(width=7, height=0.5 + 0.35 * len(rows))
-    for line, row in enumerate(rows):
-        names = processor.tokenizer.convert_ids_to_tokens(tokens.input_ids[row, :longest].tolist())
-        asked = [False, *(tokens.labels[row, :longest] != -100).tolist()]
-        for place, (name, counts) in enumerate(zip(["[image]", *names], asked)):
-            box = dict(boxstyle="round", edgecolor="none", alpha=0.35,
-                       facecolor=plots.GREEN if counts else plots.GREY)
-            axes[0, 0].text(place, -line, name.strip("Ġ"), fontsize=8, ha="center", bbox=box)
-    axes[0, 0].set(xlim=(-0.6, longest + 0.6), ylim=(0.4 - len(rows), 0.6))
+def draw_labels(rows, wide=12):
+    """Each row's tokens in lines of `wide` boxes, coloured by whether they are asked."""
+    places = 1 + int(tokens.lengths[rows].max())
+    lines = -(-places // wide)  # per row of tokens
+    figure, axes = plots.figure(height=0.5 + 0.32 * (lines + 0.5) * len(rows))
+    for number, row in enumerate(rows):
+        names = processor.tokenizer.convert_ids_to_tokens(tokens.input_ids[row].tolist())
+        asked = [False, *(tokens.labels[row] != -100).tolist()]
+        for place, name in enumerate(["[image]", *names][:places]):
+            box = dict(boxstyle="round,pad=0.25", edgecolor="none", alpha=0.35,
+                       facecolor=plots.GREEN if asked[place] else plots.GREY)
+            line = -number * (lines + 0.5) - place // wide
+            axes[0, 0].text(place % wide, line, name.strip("Ġ"), size=8, ha="center", bbox=box)
+    axes[0, 0].set(xlim=(-0.6, wide - 0.4), ylim=(-(lines + 0.5) * len(rows) + 1, 0.6))
     axes[0, 0].axis("off")
     plots.stamp(figure, profile, len(tokens.lengths), note="green: asked, grey: given or padding")
     return figure
@@ -156,9 +229,10 @@ def draw_labels(rows):
 by_length = tokens.lengths.argsort(stable=True)
 draw_labels(by_length[[0, len(by_length) // 2, -1]])
 
-# %% tags=["nbval-check-output"]
+# %%
+asked = int((tokens.labels != -100).sum())
 print("items, longest description in tokens:", tuple(tokens.input_ids.shape))
-print("questions that count:", int((tokens.labels != -100).sum()))
+print(f"questions that count: {asked:,}, {asked / len(tokens.lengths):.1f} per item")
 
 # %% [markdown]
 # ## 4. Before training
@@ -178,20 +252,21 @@ print(f"loss before training {loss:.2f}, guessing among {vocabulary:,} tokens {m
 print("as it should be" if loss < 1.5 * math.log(vocabulary) else "too high: something is broken")
 
 # %% [markdown]
-# **Second, what does it say?** Four validation photos, which we will meet again:
+# **Second, what does it say?** The three photos that return in several notebooks. They are of the test split: we look at what is said about them, and choose nothing by it.
 
 # %%
+from moda_utils.catalog import same_three
 from moda_utils.serving import generate_texts
 
-four = dataset["validation"].num_rows // 4 * torch.arange(4)
-photos = [dataset["validation"][int(row)]["image"] for row in four]
+test = dataset["test"].remove_columns("image").to_pandas().assign(split="test")
+three = test.index[test.product_id.isin(same_three(test).product_id)].tolist()
+photos = [dataset["test"][row]["image"] for row in three]
 
 def say(model):
-    return generate_texts(model, processor, examples["validation"].image_embeds[four])[0]
+    return generate_texts(model, processor, examples["test"].image_embeds[three])[0]
 
 said = {"untrained": say(model)}
-plots.photo_grid(photos, said["untrained"], profile=profile, columns=4,
-                 n=dataset["validation"].num_rows)
+plots.before_after(photos, said, profile=profile)
 
 # %% [markdown]
 # Fluent or not, it has nothing to do with the photos: the projection still hands the language model a random vector.
@@ -201,10 +276,9 @@ plots.photo_grid(photos, said["untrained"], profile=profile, columns=4,
 # A famous check: take *one* small batch and train on nothing else. A model that can't learn eight examples by heart won't learn the others either, and the mistake shows in seconds instead of hours. The loss should fall towards zero. (We train a copy. The model itself stays fresh.)
 
 # %%
-import copy
-
 from moda_utils.training import collate, trained_weights
 
+torch.manual_seed(0)  # dropout
 trial = copy.deepcopy(model).train()
 eight = torch.arange(8) * (len(tokens.lengths) // 8)
 batch = collate(tokens, eight)
@@ -278,13 +352,24 @@ print(f"\n{config.epochs} epochs of {steps} steps: {config.epochs * steps} chang
 # %% [markdown]
 # * **AdamW** adapts the size of a step to each weight.
 # * The **learning rate** is high for a pretrained language model, but the projection has to start from nothing. It is multiplied by 0.8 after every second epoch: large steps first, small ones to settle.
-# * The **last, smaller step** of an epoch counts too. (The original dropped it: 73 batches at an accumulation of 8 leave one over.)
 # * The order of the items is drawn anew in each epoch, from the **seed**: the same seed gives the same run.
 # * **Snapshots** after a few epochs will show how the descriptions changed.
 #
+# > **What we do differently from the original notebook**
+# >
+# > | The original | Here | Why |
+# > |---|---|---|
+# > | encodes every photo in every epoch, on the CPU | once, and keeps the embeddings | a frozen encoder never changes its mind |
+# > | ends a caption with the text `<\s>`, which is no token | with the token `</s>`, and asks for it | or the model never learns to stop (section 12) |
+# > | chooses the best epoch on the test split | on validation; test is read once, in notebook 6 | a test that has helped to choose is no test |
+# > | splits at random; copies of a photo cross the split | keeps copies in one split | or it is examined on what it has learnt by heart |
+# > | 73 batches in groups of 8: one is left over in each epoch | the last, smaller group counts too | it was paid for |
+# > | fills up with 0, not OPT's padding token | with OPT's own, masked | harmless, since both are masked |
+# > | no seed, always the same order | seeded, shuffled in every epoch | runs can be repeated, and batches differ |
+#
 # ## 8. Train
 #
-# A finished run is recognised and loaded, an interrupted one goes on. To train again with other settings, give the run another name.
+# A finished run is recognised and loaded, an interrupted one goes on. If a run is refused because it was begun with other captions or settings, the message says what differs, and `EXISTING_RUN` in section 1 offers two ways on.
 
 # %%
 from IPython.display import display
@@ -293,18 +378,63 @@ from moda_utils.training import train
 
 RUN = "moda"  # notebook 6 and describe() use the run of this name
 
-curve = display("The curve appears after the first epoch.", display_id=True)
+about = dict(profile=profile, n=len(examples["train"]),
+             note=f"{examples['train'].captions} captions")
 
 def redraw(history):
-    curve.update(plots.loss_curves(history, profile=profile, n=len(examples["train"])))
+    curve.update(plots.loss_curves(history, **about))
 
+curve = display("The curve appears after the first epoch.", display_id=True)
 history = train(model, processor, examples["train"], examples["validation"], config,
-                profile.run_dir(RUN), after_epoch=redraw)
+                profile.run_dir(RUN), after_epoch=redraw, if_exists=EXISTING_RUN)
 redraw(history)
+
+# %% [markdown]
+# ### 8.1 What it costs elsewhere
+#
+# Time and memory of 20 epochs, as stored in `benchmarks/results/`. A line without a measurement says so. *Original* is the original notebook's way of encoding in every epoch, measured beside ours in the same run; the 104 minutes are that notebook's own figure, which nobody has repeated here.
+
+# %%
+from moda_utils.profiles import ROOT
+from moda_utils.storage import read_json
+
+def stored(pattern):
+    found = sorted((ROOT / "benchmarks" / "results").glob(f"{pattern}.json"))
+    return read_json(found[0]) if found else None
+
+print(f"{'':44}{'original':>12}{'ours':>12}{'memory':>9}")
+print(f"{'FashionCLIP, OPT-125M, A100 (its own figure)':44}{'104 min':>12}{'':>12}")
+for name, pattern in {"CPU": "full-cpu-training", "T4": "full-*t4*-training",
+                      "A100": "full-*a100*-training", "H100 or H200": "full-*h?00*-training"}.items():
+    label = f"real sizes, {name}"
+    if result := stored(pattern):
+        label += f", {result['items']:,} items"
+        a, b = result["original"], result["ours"]
+        print(f"{label:44}{a['seconds_20_epochs'] / 60:8.1f} min{b['seconds_20_epochs'] / 60:8.1f} min"
+              f"{b['peak_gb']:6.1f} GB")
+    else:
+        print(f"{label:44}{'not yet run':>24}")
+if small := stored("mini-cpu-training-seeds"):
+    first = small["runs"][0]
+    print(f"{'small models, CPU, ' + str(small['items']) + ' items':44}{'':12}"
+          f"{first['seconds'] / 60:8.1f} min{first['peak_gb']:6.1f} GB")
 
 # %% [markdown]
 # ## 9. Read the curves
 #
+# Every step and every validation is written down in the run's folder, and so is what the run belongs to. The curves come from there. *Starting here? Run the setup cell, then the next one.*
+
+# %% tags=["start-here"]
+from moda_utils import plots, require
+from moda_utils.storage import read_json
+from moda_utils.training import load_history
+
+run_dir = require(profile.run_dir("moda"), "05")
+history, data = load_history(run_dir), read_json(run_dir / "config.json")["data"]
+about = dict(profile=profile, n=data["training items"], note=f"{data['captions']} captions")
+plots.loss_curves(history, best=history.best["epoch"], **about)
+
+# %% [markdown]
 # Left, on the linear axis, the first epochs fill the picture. Right, on the logarithmic one, the later epochs can be compared. What to look for:
 #
 # * Both curves fall: it is learning something that holds for other photos too.
@@ -321,6 +451,12 @@ rising = last["loss"] > 1.02 * best["loss"]
 print("it has begun to learn by heart" if rising else "no sign yet of learning by heart")
 
 # %% [markdown]
+# Beside the original notebook's losses, which it printed itself: can its shape be recognised? Only the shape: it had other photos, another vocabulary and template captions, whose few words are easy to foresee. Varied sentences leave more to guess, however well a model sees, so they keep a higher loss.
+
+# %%
+plots.loss_curves(history, original=True, **about)
+
+# %% [markdown]
 # Two more curves belong to every run. The **learning rate** goes down its stairs. The **gradient norm** says how hard the loss pulls at the weights: peaks in it are steps that may have done damage.
 
 # %%
@@ -331,13 +467,13 @@ for axis, name in zip(axes.flat, ("lr", "gradient_norm")):
     axis.set(xlabel="step", title={"lr": "Learning rate"}.get(name, "Gradient norm"))
 axes[0, 0].set_ylim(0)
 axes[0, 1].set_yscale("log")
-plots.stamp(figure, profile, len(examples["train"]))
+plots.stamp(figure, profile, data["training items"])
 figure
 
 # %% [markdown]
 # ## 10. The same photos along the way
 #
-# The four validation photos again, described by the snapshots. When do the words begin to follow the photo, and which come right first: the colour, the kind of garment, the people it is for?
+# The three photos again, described by the snapshots. When do the words begin to follow the photo, and which come right first: the colour, the kind of garment, the people it is for?
 
 # %%
 from moda_utils.training import load_weights
@@ -345,16 +481,14 @@ from moda_utils.training import load_weights
 for snapshot in sorted(profile.run_dir(RUN).glob("epoch-*.safetensors")):
     load_weights(trial, snapshot)
     said[f"epoch {int(snapshot.stem[-2:])}"] = say(trial)
-captions = ["\n\n".join(f"{when}: {texts[i][:60]}" for when, texts in said.items())
-            for i in range(4)]
-plots.photo_grid(photos, captions, profile=profile, columns=4, n=dataset["validation"].num_rows)
+plots.before_after(photos, said, profile=profile, longest=60)
 
 # %% [markdown]
-# And the model with the best weights, as it is stored in `best/` and used from now on:
+# And the model with the best weights, as it is stored in `best/` and used from now on, beside what it would have been taught about these photos:
 
 # %%
-for truth, text in zip(dataset["validation"].select(four.tolist())["description"], say(model)):
-    print(f"catalogue: {truth}\n     MODA: {text}")
+for row, text in zip(three, say(model)):
+    print(f"caption: {examples['test'].descriptions[row]}\n   MODA: {text}")
 
 # %% [markdown]
 # ## 11. Killed? Run the cell again
@@ -404,39 +538,163 @@ print(f"{len(pairs)} losses of the broken run equal those of the unbroken one:",
 # On a CPU they are equal to the last digit; on a GPU the last digits may differ, because it adds in another order every time.
 
 # %% [markdown]
+# ## 12. Break it yourself
+#
+# Four mistakes that are easy to make and hard to find, each in a few seconds. Every cell has a switch in capital letters. As stored, the training is broken; turn the switch and run the cell again to see it mended.
+#
+# *Starting here? Run the setup cell, then the next one.*
+
+# %% tags=["start-here"]
+import copy, time
+
+import torch
+
+from moda_utils import require
+from moda_utils.dataset import load_dataset_dir
+from moda_utils.device import best_device
+from moda_utils.features import load_examples
+from moda_utils.serving import generate_texts
+from moda_utils.training import (accumulate, collate, evaluate, make_accelerator, plan_epoch,
+                                 recipe, start_model, tokenize, trained_weights)
+
+dataset = load_dataset_dir(require(profile.dataset_dir, "01"))
+model, processor = start_model(profile)
+device, accelerator = best_device(), make_accelerator()
+examples = load_examples(profile, model.to(device), processor)
+tokens, held_out = (tokenize(processor, examples[split], device) for split in ("train", "validation"))
+
+# %% [markdown]
+# First the loop of section 8 at its barest, without saving and validating, so that there is something to break:
+
+# %%
+def short_training(tokens, **changes):
+    """A fresh model, trained for a few epochs on some of the items; the loss of each step."""
+    settings = recipe(profile, **{"epochs": 4, "accumulation": 1, **changes})
+    model = start_model(profile)[0].to(device)
+    optimizer = torch.optim.AdamW(trained_weights(model.train()).values(), settings.learning_rate)
+    losses = []
+    for epoch in range(settings.epochs):
+        for batches in plan_epoch(min(256, len(tokens.lengths)), epoch, settings):
+            losses.append(accumulate(model, accelerator, tokens, batches)[0].sum().item())
+            optimizer.step()
+            optimizer.zero_grad()
+    return model.eval(), losses
+
+# %% [markdown]
+# ### 12.1 Nobody asks for the end
+#
+# The original wrote the end of a caption as a text that is no token, and so never asked for the real end mark. Take its label away: the loss looks as good as ever. Then let the model write.
+
+# %%
+ASK_FOR_THE_END = False
+
+spoiled = copy.copy(tokens)
+if not ASK_FOR_THE_END:
+    spoiled.labels = tokens.labels.clone()
+    spoiled.labels[torch.arange(len(tokens.lengths)), tokens.lengths - 1] = -100
+endless, losses = short_training(spoiled)
+texts, ended = generate_texts(endless, processor, examples["validation"].image_embeds[:32])
+print(f"last loss {losses[-1]:.2f}; {sum(ended)} of {len(ended)} texts end by themselves, such as\n"
+      f"{texts[0]}")
+
+# %% [markdown]
+# No loss curve shows this mistake: the one question that would have shown it is the one that is not asked.
+#
+# ### 12.2 The encoder inside the loop
+#
+# The same few batches, forward and backward, once with embeddings from the table and once with photos that are opened, scaled and encoded on the spot, as the original did in each of its epochs.
+
+# %%
+ENCODE_IN_THE_LOOP = True
+
+seconds = {}
+for way in ("table", "encoder") if ENCODE_IN_THE_LOOP else ("table",):
+    begin = time.perf_counter()
+    for rows in torch.arange(min(96, len(tokens.lengths))).split(32):
+        inputs = collate(tokens, rows)
+        if way == "encoder":
+            photos = [dataset["train"][row]["image"].convert("RGB") for row in rows.tolist()]
+            pixel_values = processor(images=photos)["pixel_values"].to(device)
+            with torch.no_grad():
+                inputs["image_embeds"] = model.encode_images(pixel_values)
+        endless(**inputs).loss.backward()
+    seconds[way] = time.perf_counter() - begin
+print("  ".join(f"{way}: {value:.2f} s" for way, value in seconds.items()))
+
+# %% [markdown]
+# In mini: both encoder and language model are small, so the difference is a matter of a few seconds. With FashionCLIP, large photos and a fast GPU that waits for the CPU it is nearly all the time there is; section 8.1 has the comparison at real size.
+#
+# ### 12.3 Too few steps
+#
+# An accumulation of 8 is right for the few thousand items of the real set. On a small set it leaves a handful of steps, and each moves the weights only so far, however calm its gradient.
+
+# %%
+ACCUMULATION = 8
+
+for accumulation in (1, ACCUMULATION):
+    few_steps, losses = short_training(tokens, accumulation=accumulation)
+    print(f"accumulation {accumulation}: {len(losses):3} steps, "
+          f"validation loss {evaluate(few_steps, held_out)[0]:.2f}")
+
+# %% [markdown]
+# ### 12.4 A start in float16
+#
+# OPT is stored in float16, and a model is loaded in the format that it is stored in, unless one asks for another. Forget to ask, and AdamW divides by the root of a square that is too small for the format:
+
+# %%
+FORMAT = torch.float16
+
+coarse = start_model(profile)[0].to(device, FORMAT).train()
+optimizer = torch.optim.AdamW(trained_weights(coarse).values(), recipe(profile).learning_rate)
+for step in range(1, 4):
+    loss = coarse(**collate(tokens, torch.arange(8))).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    print(f"step {step}: loss {loss.item():.2f}")
+
+# %% [markdown]
+# One step, and all is lost. `train` would stop there and name the step and its items, instead of going on for hours with numbers that are none.
+
+# %% [markdown]
 # ## What we learned
 #
 # * A **frozen** encoder needs to see each photo only once. Ask of everything in a training loop: does it change?
 # * **Before training**: compare the first loss with the logarithm of the vocabulary, read what the untrained model says, and learn one batch by heart.
 # * **Accumulated batches equal a large one**, if the loss is divided by the questions of all of them.
-# * **Validation** chooses the epoch. The test split was not touched.
+# * **Validation** chooses the epoch. Nothing was chosen on the test split.
 # * A run that can go on after any kill makes you calm. **Try the kill**; don't trust the saving.
+# * **A good loss proves only what was asked.** Read what the model writes.
 
 # %% [markdown]
 # ## Exercises
 #
-# **1 (easy). The learning rate.** Train for three epochs with a tenth and with ten times the learning rate. Which of them would you have stopped, and after how many steps did you know?
+# Each ends in a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [05_solutions](solutions/05_solutions.ipynb).
+#
+# **1 (easy). The learning rate.** By what rate does the recipe train in its last epoch? Then train for three epochs with a tenth and with ten times the first rate. Which of them would you have stopped, and after how many steps did you know?
 
 # %%
+from moda_utils import check
+
 for rate in (1e-4, 1e-3, 1e-2):
-    trial_config = recipe(profile, epochs=3, learning_rate=rate, snapshot_epochs=())
-    print(f"learning rate {trial_config.learning_rate:g}: train(..., trial_config, folder)")
+    print(f"learning rate {rate:g}: short_training(tokens, epochs=3, learning_rate={rate:g})")
+check("05.1")  # then: check("05.1", your_rate)
 
 # %% [markdown]
-# **2 (medium). Too few steps.** What happens with an accumulation of 8 in mini, or of 64 in full? Predict the loss after 20 epochs from the number of steps, then try. Would a higher learning rate make up for it?
+# **2 (medium). Too few steps.** The original lost each group of fewer than 8 batches. How many steps would that leave in 20 epochs here? Compare 12.3 with an accumulation of 8 at a higher learning rate: does it make up for the missing steps, and how far?
 
 # %%
 for accumulation in (1, 8, 64):
     plan = plan_epoch(len(examples["train"]), 1, recipe(profile, accumulation=accumulation))
-    print(f"accumulation {accumulation:2}: {20 * len(plan):5} steps in 20 epochs")
+    print(f"accumulation {accumulation:2}: {20 * len(plan):5} steps in 20 epochs, the last groups too")
+check("05.2")
 
 # %% [markdown]
-# **3 (hard). Never taught to stop.** The original notebook wrote the end mark as a text that the tokenizer doesn't know, so the end was never learnt. Do the same: remove the last question of every item, train a copy for a few epochs, and let it describe a photo with 40 tokens.
+# **3 (hard). The original's end.** How many questions are left when nobody asks for the end? Now do just what the original did: write `<\s>` behind every description as a text, and don't ask for `</s>`. What does the model write when it has come to the end, and how would you cut it off?
 
 # %%
-endless = tokens.labels.clone()
-endless[torch.arange(len(endless)), tokens.lengths - 1] = -100
-print("questions that count:", int((endless != -100).sum()), "of", int((tokens.labels != -100).sum()))
+print(processor.tokenizer.tokenize("White casual shoes for men<\\s>"))
+check("05.3")
 
 # %% [markdown]
 # ## Further reading
