@@ -14,9 +14,6 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
-#   accelerator: GPU
-#   colab:
-#     gpuType: T4
 # ---
 
 # %% [markdown]
@@ -422,7 +419,7 @@ if small := stored("mini-cpu-training-seeds"):
 # %% [markdown]
 # ## 9. Read the curves
 #
-# Every step and every validation is written down in the run's folder, and so is what the run belongs to. The curves come from there. *Starting here? Run the setup cell, then the next one.*
+# Every step and every validation is written down in the run's folder, and so is what the run belongs to. The curves come from there. Starting here? Run the setup cell, then the next one.
 
 # %% tags=["start-here"]
 from moda_utils import plots, require
@@ -481,7 +478,7 @@ from moda_utils.training import load_weights
 for snapshot in sorted(profile.run_dir(RUN).glob("epoch-*.safetensors")):
     load_weights(trial, snapshot)
     said[f"epoch {int(snapshot.stem[-2:])}"] = say(trial)
-plots.before_after(photos, said, profile=profile, longest=60)
+plots.before_after(photos, said, profile=profile, longest=100)
 
 # %% [markdown]
 # And the model with the best weights, as it is stored in `best/` and used from now on, beside what it would have been taught about these photos:
@@ -542,10 +539,11 @@ print(f"{len(pairs)} losses of the broken run equal those of the unbroken one:",
 #
 # Four mistakes that are easy to make and hard to find, each in a few seconds. Every cell has a switch in capital letters. As stored, the training is broken; turn the switch and run the cell again to see it mended.
 #
-# *Starting here? Run the setup cell, then the next one.*
+# Starting here? Run the setup cell, then the next one.
 
 # %% tags=["start-here"]
-import copy, time
+import time
+from dataclasses import replace
 
 import torch
 
@@ -562,6 +560,7 @@ model, processor = start_model(profile)
 device, accelerator = best_device(), make_accelerator()
 examples = load_examples(profile, model.to(device), processor)
 tokens, held_out = (tokenize(processor, examples[split], device) for split in ("train", "validation"))
+
 
 # %% [markdown]
 # First the loop of section 8 at its barest, without saving and validating, so that there is something to break:
@@ -580,18 +579,20 @@ def short_training(tokens, **changes):
             optimizer.zero_grad()
     return model.eval(), losses
 
+
 # %% [markdown]
-# ### 12.1 Nobody asks for the end
+# ### 12.1 The end that is no end
 #
-# The original wrote the end of a caption as a text that is no token, and so never asked for the real end mark. Take its label away: the loss looks as good as ever. Then let the model write.
+# The original wrote `<\s>` behind every caption. That is no token but a text of a few characters, and the real end mark was not asked for. Do the same: the loss looks as good as ever. Then let the model write.
 
 # %%
-ASK_FOR_THE_END = False
+END_LIKE_THE_ORIGINAL = True
 
-spoiled = copy.copy(tokens)
-if not ASK_FOR_THE_END:
-    spoiled.labels = tokens.labels.clone()
-    spoiled.labels[torch.arange(len(tokens.lengths)), tokens.lengths - 1] = -100
+spoiled = tokens
+if END_LIKE_THE_ORIGINAL:
+    texts = [text + r"<\s>" for text in examples["train"].descriptions]
+    spoiled = tokenize(processor, replace(examples["train"], descriptions=texts), device)
+    spoiled.labels[torch.arange(len(texts)), spoiled.lengths - 1] = -100
 endless, losses = short_training(spoiled)
 texts, ended = generate_texts(endless, processor, examples["validation"].image_embeds[:32])
 print(f"last loss {losses[-1]:.2f}; {sum(ended)} of {len(ended)} texts end by themselves, such as\n"
@@ -690,10 +691,12 @@ for accumulation in (1, 8, 64):
 check("05.2")
 
 # %% [markdown]
-# **3 (hard). The original's end.** How many questions are left when nobody asks for the end? Now do just what the original did: write `<\s>` behind every description as a text, and don't ask for `</s>`. What does the model write when it has come to the end, and how would you cut it off?
+# **3 (hard). Not asked, and yet known?** How many questions are left when nobody asks for the end? Take the label of the end away, as below, but write nothing behind the descriptions. Does the model still stop? Try it with template captions and with refined ones. Where could it know the end from, if not from this training?
 
 # %%
-print(processor.tokenizer.tokenize("White casual shoes for men<\\s>"))
+quiet = tokens.labels.clone()
+quiet[torch.arange(len(quiet)), tokens.lengths - 1] = -100  # then: replace(tokens, labels=quiet)
+print([processor.tokenizer.decode([token]) for token in quiet[0].tolist() if token != -100][-3:])
 check("05.3")
 
 # %% [markdown]

@@ -44,7 +44,7 @@ import torch
 
 from moda_utils import plots
 from moda_utils.device import best_device
-from moda_utils.features import Examples, load_examples
+from moda_utils.features import load_examples
 from moda_utils.serving import generate_texts
 from moda_utils.training import (accumulate, evaluate, make_accelerator, plan_epoch, recipe,
                                  start_model, tokenize, trained_weights)
@@ -66,6 +66,7 @@ def short_training(tokens, **changes):
             optimizer.step()
             optimizer.zero_grad()
     return model.eval(), losses
+
 
 # %% [markdown]
 # ## Exercise 1 (easy). The learning rate
@@ -92,7 +93,7 @@ plots.stamp(figure, profile, min(256, len(tokens.lengths)))
 figure
 
 # %% [markdown]
-# The smallest rate goes the right way, but slowly: it would need more epochs, and a look after the first few steps can't tell whether it will get there. The largest one makes the loss jump in the very first steps: what OPT had learnt about language is shaken up, and a run like that can be stopped at once. A loss that rises in the first ten steps rarely comes back to where a smaller rate would have taken it.
+# The smallest rate goes the right way in small steps; the first few of them can't tell whether it will get as far as the middle one. The largest one makes the loss jump in the very first steps: what OPT had learnt about language is shaken up, and a run like that can be stopped at once. A loss that rises in the first ten steps rarely comes back to where a smaller rate would have taken it.
 #
 # ## Exercise 2 (medium). Too few steps
 #
@@ -113,9 +114,9 @@ for accumulation, rate in ((1, 1e-3), (8, 1e-3), (8, 3e-3), (8, 1e-2)):
 # %% [markdown]
 # A calmer gradient bears a somewhat longer step, so where a higher rate wins something back, the steps were shorter than they had to be. Where it makes things worse, they were as long as the model bears. Either way, eight times fewer steps can't be made up by steps eight times as long: the gradient was measured where the step begins, and far from there it no longer holds. Adding epochs can.
 #
-# ## Exercise 3 (hard). The original's end
+# ## Exercise 3 (hard). Not asked, and yet known?
 #
-# *How many questions are left when nobody asks for the end? Write `<\s>` behind every description as a text, and don't ask for `</s>`. What does the model write when it has come to the end, and how would you cut it off?*
+# *How many questions are left when nobody asks for the end? Take its label away. Does the model still stop, with template captions and with refined ones? Where could it know the end from?*
 #
 # Each description has one question about its end. Without it there are as many questions as there are tokens of text.
 
@@ -126,23 +127,15 @@ print(f"{left:,} of {int(asked.sum()):,} questions are left")
 check("05.3", left)
 
 # %%
-train_set = examples["train"]
-written = Examples(train_set.image_embeds, [f"{text}<\\s>" for text in train_set.descriptions],
-                   train_set.names)
-as_text = tokenize(processor, written, device)
-as_text.labels[torch.arange(len(as_text.lengths)), as_text.lengths - 1] = -100
-original, losses = short_training(as_text, epochs=8)
-texts, ended = generate_texts(original, processor, examples["validation"].image_embeds[:8])
-print(f"{sum(ended)} of {len(ended)} texts end by themselves; last loss {losses[-1]:.2f}")
-for text in texts[:3]:
-    print(" ", text)
+for captions in ("template", "refined"):
+    chosen = load_examples(profile, model, processor, captions)
+    quiet = tokenize(processor, chosen["train"], device)
+    quiet.labels[torch.arange(len(quiet.lengths)), quiet.lengths - 1] = -100
+    trained, _ = short_training(quiet)
+    texts, ended = generate_texts(trained, processor, chosen["validation"].image_embeds[:32])
+    print(f"{captions}: {sum(ended)} of {len(ended)} texts end by themselves, such as\n  {texts[0]}")
 
 # %% [markdown]
-# It learns to write the four characters of `<\s>`, for they are asked like any other text. What comes behind them was never asked, so the model goes on with whatever it likes until the limit of tokens stops it. The cure of the original was to cut the text off at the first `<\s>`:
-
-# %%
-for text in texts[:3]:
-    print(" ", text.split("<\\s>")[0])
-
-# %% [markdown]
-# That works, as long as the model writes the mark without a slip, and each description costs the time of all the tokens that are thrown away. The real `</s>` costs one.
+# What is not asked stays as the language model had it before. A template has no full stop, and no text that the model has ever read ended like that, so it finds no reason to stop. Behind the full stop of a refined sentence, on the other hand, a model that has read single sentences expects the end: it stops although nobody has taught it to here.
+#
+# In mini: the small language model has read just such sentences, each with its end. OPT has read long documents, where a full stop is followed by the next sentence far more often than by the end. So ask for what you want, instead of hoping that it is known.
