@@ -10,6 +10,7 @@ from shop import shop_row, write_shop
 
 import links
 import notebooks as tool
+from moda_utils.exercises import EXERCISES
 from moda_utils.profiles import ROOT
 from running import execute, kernel_environment
 
@@ -188,6 +189,26 @@ def test_solutions_answer_each_exercise_of_their_notebook(path):
     assert f"(solutions/{path.name})" in exercises
     lengths = [len(cell.source.strip().splitlines()) for cell in code_cells(notebook)]
     assert max(lengths) <= LONGEST_CELL
+
+
+@every_notebook
+def test_every_exercise_has_its_judge(path):
+    """Three in a core notebook, one at least in an extra; asked in the section Exercises."""
+    number = path.name[:2]
+    sources = "\n".join(cell.source for cell in read(path).cells)
+    asked = re.findall(r'^check\("([\d.]+)"', sources.split("## Exercises")[1], re.MULTILINE)
+    assert asked == [name for name in EXERCISES if name.startswith(number)]
+    assert asked == [f"{number}.{place}" for place in range(1, len(asked) + 1)]
+    assert len(asked) == 3 if number <= "06" else asked
+
+
+@every_solution
+def test_solutions_are_judged_right(path):
+    number = path.name[:2]
+    shown = "\n".join(texts(cell) for cell in code_cells(read(path)))
+    ticked = re.findall(r"✓ ([\d.]+) is right", shown)
+    assert ticked == [name for name in EXERCISES if name.startswith(number)]
+    assert "✗" not in shown
 
 
 def test_a_drifted_twin_is_found(tmp_path):

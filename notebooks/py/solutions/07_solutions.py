@@ -43,7 +43,7 @@ catch_up("07")
 import pandas as pd
 import torch
 
-from moda_utils import plots
+from moda_utils import check, plots
 from moda_utils.catalog import load_catalog
 from moda_utils.evaluation import score
 from moda_utils.features import embed_photos
@@ -76,6 +76,7 @@ def error(scale):
 per_row = error(weight.abs().amax(dim=1, keepdim=True) / 127)
 for_all = error(weight.abs().max() / 127)
 print(f"a scale per row {per_row:.2%}, one for all {for_all:.2%}: {for_all / per_row:.1f} times")
+check("07.1", for_all / per_row)
 
 # %% [markdown]
 # The error of a rounded weight is at most half a step, so it grows with the scale: the factor is about the ratio of the largest weight of all to that of a usual row. In small models, where rows are alike, that is little. Large language models have rows and columns that stick out far, and there one scale for all ruins the rest.
