@@ -181,7 +181,7 @@ print(*(fill(line, 88) for line in ("The catalogue is right." + rules).splitline
 # * **"name all of them"**: what a description leaves out, a small model can't learn from it.
 # * **What to remove** is listed by kind: words, slogans, numbers, logos, brand names. The prompt can't name the word itself; we don't know it.
 # * **What to keep** stands in one sentence as well. A model that is only told what is wrong writes the row out as a sentence, and then we could have spared the photo.
-# * **"Begin it with"** differs from item to item. A model that writes greedily, asked three thousand times in the same words, begins three thousand sentences alike. `opening` chooses one of four ways by the hash of the photo: varied, and the same in every run.
+# * **"Begin it with"** differs from item to item. A model that writes greedily, asked in the same words for every item, begins all its sentences alike. `opening` chooses one of four ways by the hash of the photo: varied, and the same in every run.
 # * **40 words** and **JSON**, because a program reads the answer.
 #
 # ### 3.2 Fill it in
@@ -393,7 +393,7 @@ before_after(mended.head(6))
 # %% [markdown]
 # If none had to be sent back, that says something about the refiner *and* about the captions: it was asked for little that it had not learnt. If many had, read their reasons before you blame the model. A lexicon that doesn't know a word which the model uses for the right colour finds a fault where there is none.
 #
-# > **Here:** drawn photos, and a small refiner that has learnt one grammar by heart.
+# > **In `mini`:** drawn photos, and a small refiner that has learnt one grammar by heart.
 # > **With real weights:** Phi-3 Instruct was never trained on Prompt II, and real captions are built in many ways. Expect answers to be sent back, and look at the share of `fallback`; nobody has measured it yet.
 
 # %% [markdown]
