@@ -96,8 +96,11 @@ audit: ## are there known security holes in the versions of constraints.txt?
 	@test -x $(AUDIT)/bin/pip-audit || ($(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python $(QUIET) pip-audit)
 	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
-notebooks: setup ## execute all twins and store the notebooks with their outputs
-	@$(RUN) tools/notebooks.py
+# Notebooks, stored figures and README's tables are of one and the same run, or a test fails.
+notebooks: setup ## execute all twins from nothing, store the notebooks and that run's figures
+	@rm -rf build/clean
+	@$(RUN) tools/notebooks.py --home build/clean
+	@MODA_HOME=build/clean $(MAKE) results
 
 twins: setup ## do notebooks and twins say the same?
 	@$(RUN) tools/notebooks.py --check

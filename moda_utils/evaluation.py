@@ -27,7 +27,7 @@ from .attributes import Attributes, extract, vocabulary
 from .dataset import SINGULAR, template_description
 from .overlap import bleu, bleu_counts, cider_d, rouge_l
 from .profiles import Checkpoint, Profile
-from .storage import write_json
+from .storage import read_json, write_json
 
 ATTRIBUTES = {  # criterion: (field of the text's Attributes, column of the catalogue)
     "colour": ("colours", "colour"),
@@ -144,6 +144,7 @@ def evaluate(
         references: one per row, or None, for all systems.
         about: further entries of the file.
         path: the JSON file, such as `profile.evaluation_path("moda")`; None writes nothing.
+            Figures that were added to it later stay there as long as these ones are the same.
 
     Returns:
         What the file holds: profile, data, n, groups, classes too small to judge, systems.
@@ -166,6 +167,9 @@ def evaluate(
         "systems": scores,
     }
     if path:
+        earlier = read_json(path) if Path(path).exists() else {}
+        if result.items() <= earlier.items():  # else they belong to other descriptions
+            result |= earlier
         write_json(path, result)
     return result
 

@@ -232,7 +232,8 @@ def bars_with_intervals(
     """One panel per criterion, one horizontal bar per system, with its interval.
 
     Args:
-        scores: {system: {criterion: {"value", "low", "high"}}}; a system may lack a criterion.
+        scores: {system: {criterion: {"value", "low", "high"}}}; what a system lacks has no bar
+            and says "not here".
         floors: systems that don't look at the photo they describe: grey.
         ceilings: systems that see the metadata: hatched, since they are bounds and not rivals.
     """
@@ -247,6 +248,8 @@ def bars_with_intervals(
             if scores[system].get(criterion, {}).get("value") is not None:
                 hatch = "////" if system in ceilings else ""
                 _bar(axis, place, scores[system][criterion], colours.get(system, SKY), hatch)
+            else:
+                axis.text(0.2, place, "not here", va="center", fontsize="small", color=GREY)
         axis.set(title=criterion.replace("_", " "), xticks=range(0, 11, 2), xlim=(0, 11.7))
         axis.set(yticks=range(len(systems)), ylim=(len(systems) - 0.4, -0.6))
         axis.set_yticklabels([system.replace("_", " ") for system in systems])

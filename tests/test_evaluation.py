@@ -10,7 +10,7 @@ from moda_utils.dataset import template_description
 from moda_utils.evaluation import CRITERIA, grade, score
 from moda_utils.features import embed_texts
 from moda_utils.profiles import get_profile
-from moda_utils.storage import read_json
+from moda_utils.storage import read_json, write_json
 
 
 def catalogue(*rows: tuple[str, str, str, str], groups=None) -> pd.DataFrame:
@@ -266,6 +266,18 @@ def test_further_entries_are_written(tmp_path):
     about = {"references": "refined"}
     evaluation.evaluate(systems, catalogue(SHOE), get_profile("mini"), about=about, path=path)
     assert read_json(path)["references"] == "refined"
+
+
+def test_figures_added_later_stay_as_long_as_the_descriptions_are_the_same(tmp_path):
+    path = tmp_path / "moda.json"
+
+    def again(text):
+        systems = {"moda": {"descriptions": [text]}}
+        return evaluation.evaluate(systems, catalogue(SHOE), get_profile("mini"), path=path)
+
+    write_json(path, again("White shoes") | {"judge": {"n": 3}})
+    assert again("White shoes")["judge"] == read_json(path)["judge"] == {"n": 3}
+    assert "judge" not in again("Black shoes") and "judge" not in read_json(path)
 
 
 def test_overlap_with_references_and_its_intervals():

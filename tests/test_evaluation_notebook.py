@@ -131,6 +131,10 @@ def test_a_tiny_shop_of_ones_own_is_evaluated(tmp_path, monkeypatch, other_clip)
             each.source += TWO_CAPTIONS
     execute(notebook, tool.NOTEBOOKS, kernel_environment(tmp_path / "home"), tmp_path / "log")
 
+    (shown,) = [c for c in notebook.cells if c.source.endswith("table(everyone)")]
+    rows = shown.outputs[0].data["text/html"].split("<tr>")
+    (row,) = [row for row in rows if "<th>teacher_raw</th>" in row]
+    assert set(re.findall("<td>(.*?)</td>", row)) == {"not here"}
     result = read_json(tmp_path / "home" / "mini-shop" / "evaluation" / "moda.json")
     json.dumps(result, allow_nan=False)
     assert tuple(result["systems"]) == SYSTEMS

@@ -175,6 +175,11 @@ def test_bars_show_interval_and_hatch_ceilings_and_allow_gaps(profile):
         .patches
     )
     assert grey.get_facecolor() != hatched.get_facecolor()
+    assert [text.get_text() for text in style.texts].count("not here") == 1
+    figure = plots.bars_with_intervals({**scores, "teacher_raw": {}}, profile=profile, n=7)
+    assert figure.axes[0].get_yticklabels()[2].get_text() == "teacher raw"
+    assert "not here" in [text.get_text() for text in figure.axes[0].texts]
+    assert boxes_inside(figure)
 
 
 def test_confusion_counts_every_item_once(profile):

@@ -1,0 +1,137 @@
+"""The stored figures: what the course promises of them, and that notebook 06 shows the same."""
+
+import ast
+import re
+
+import pandas as pd
+import pytest
+
+import notebooks as tool
+import results
+from moda_utils.evaluation import CRITERIA
+from moda_utils.storage import read_json, write_json
+
+RESULTS = results.RESULTS
+SCORED = [
+    *RESULTS.glob("mini-*-descriptions-fresh*.json"),
+    *RESULTS.glob("mini-*-evaluation-*.json"),
+]
+NEAR = 1  # point: how far blind may be from majority
+EXECUTED = tool.read_notebook(tool.NOTEBOOKS / "06_evaluation.ipynb")
+
+
+@pytest.mark.parametrize("path", SCORED, ids=lambda path: path.stem)
+def test_moda_is_above_every_floor_and_blind_near_majority(path):
+    overall = {
+        name: system["criteria"]["overall"]
+        for name, system in read_json(path)["systems"].items()
+        if "missing" not in system
+    }
+    for floor in ("majority", "blind", "shuffled"):
+        assert overall["moda"]["low"] > overall[floor]["high"], floor
+    majority, blind = overall["majority"], overall["blind"]["value"]
+    assert blind <= majority["high"], "blind can't know more than majority: something leaks"
+    assert abs(blind - majority["value"]) <= NEAR
+
+
+def test_every_way_of_scoring_is_stored():
+    assert {re.split("-(?:descriptions|evaluation)-", path.stem)[1] for path in SCORED} >= {
+        "fresh",
+        "fresh-refined",
+        "moda",
+    }
+
+
+@pytest.fixture(scope="module")
+def stored() -> dict:
+    return read_json(RESULTS / "mini-cpu-evaluation-moda.json")
+
+
+def shown(with_text: str) -> tuple[str, list]:
+    """Source and outputs of the one executed cell of notebook 06 that holds a text."""
+    cells = [c for c in EXECUTED.cells if c.cell_type == "code" and with_text in c.source]
+    assert len(cells) == 1, f"{len(cells)} cells with {with_text!r}"
+    return cells[0].source, cells[0].outputs
+
+
+def entries(html: str) -> list[str]:
+    return re.findall("<t[hd][^>]*>(.*?)</t[hd]>", html)
+
+
+def test_notebook_06_shows_the_stored_figures(stored, capsys):
+    """What it shows of its result is computed here again, from the file in benchmarks/results/."""
+    names = {"pd": pd, "result": stored, "CRITERIA": CRITERIA}
+    for cell in (
+        "def table(", "def compare(", "perfect = ", 'result["paired"]', 'table(result["epochs"])',
+        'score["macro"]', "words per text", 'result["wrong_photos"]', 'result["leaking_split"]',
+    ):  # fmt: skip
+        source, outputs = shown(cell)
+        *before, last = ast.parse(source).body
+        if "note(" not in source:  # else what stands before measures
+            exec(compile(ast.Module(before, []), cell, "exec"), names)
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), cell, "eval"), names)
+        else:
+            value = exec(compile(ast.Module([last], []), cell, "exec"), names)
+        printed = "".join(output.text for output in outputs if "text" in output)
+        tables = [output.data["text/html"] for output in outputs if "data" in output]
+        again = "`make notebooks` stores notebook and figures of one run"
+        assert capsys.readouterr().out == printed, f"{cell}: {again}"
+        expected = [] if value is None else [entries(value.to_html())]
+        assert [entries(table) for table in tables] == expected, f"{cell}: {again}"
+        assert printed or tables
+
+
+def share(path: str, of: str = "mini-cpu-refinement") -> dict:
+    """A stored share, by its place in the file: "natural_mix/fallback"."""
+    found = read_json(RESULTS / f"{of}.json")
+    for key in path.split("/"):
+        found = found[key]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("what", "least"),
+    [("json", 0.99), ("colour", 0.95), ("product_type", 0.95), ("gender", 0.9), ("usage", 0.9)],
+)
+def test_the_small_captioner_is_as_good_as_promised(what, least):
+    figure = share(f"natural_mix/{what}", "mini-cpu-phi3-vision")
+    assert figure["n"] >= 1000 and figure["share"] >= least
+
+
+def test_the_small_captioner_repeats_printed_words_and_seldom_invents_one():
+    read = share("printed_shirts/read", "mini-cpu-phi3-vision")
+    assert read["n"] >= 400 and read["share"] >= 0.7
+    assert share("natural_mix/word_that_is_not_there", "mini-cpu-phi3-vision")["share"] <= 0.02
+
+
+@pytest.mark.parametrize("items", ["natural_mix", "printed_shirts"])
+@pytest.mark.parametrize(
+    ("stage", "right", "left"), [("first_answers", 0.95, 0.02), ("after_the_gate", 0.99, 0.005)]
+)
+def test_the_small_refiner_is_as_good_as_promised(items, stage, right, left):
+    assert share(f"{items}/{stage}/json")["share"] >= 0.99
+    assert share(f"{items}/{stage}/all_four")["share"] >= right
+    assert share(f"{items}/printed_word_left/{stage}")["share"] <= left
+    assert share(f"{items}/fallback")["share"] <= 0.02
+
+
+def test_refined_descriptions_stay_varied():
+    assert share("natural_mix/distinct")["share"] >= 0.5
+    assert share("natural_mix/largest_opening")["share"] <= 0.4
+
+
+def test_a_moda_trained_on_refined_descriptions_leaks_no_words_and_one_on_raw_ones_visibly_more():
+    refined, raw = (share(f"moda_trained_on/{kind}/printed_shirts") for kind in ("refined", "raw"))
+    for which in ("own_word", "any_word"):
+        assert refined[which]["n"] >= 400 and refined[which]["share"] <= 0.01
+        assert refined[which]["interval"][1] < raw[which]["interval"][0]
+
+
+def test_any_gpu_s_figures_are_found_and_a_processor_s_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    write_json(tmp_path / "full-cpu-captioning-random-weights.json", {})
+    assert results._on_gpu("captioning") == []
+    write_json(tmp_path / "full-tesla-t4-captioning.json", {})
+    assert [path.stem for path in results._on_gpu("captioning")] == ["full-tesla-t4-captioning"]
+    assert results._on_gpu("training") == []
