@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -42,13 +43,18 @@ STAGES = ("captioning", "refinement", "embedding", "training", "dataset")
 
 @dataclass
 class Kill:
-    """What one kill did. `seconds`: how far into the stage; `part`: of an unbroken run's time."""
+    """What one kill did. `seconds`: how far into the stage; `part`: of an unbroken run's time.
+
+    `steps_kept`: after which step the rerun of training went on, 0 if it began anew; None where
+    the killed run had left no state to go on from.
+    """
 
     stage: str
     seconds: float
     part: float
     files_before_rerun: int
     equal: bool
+    steps_kept: int | None
 
 
 class World:
@@ -154,9 +160,14 @@ def _write(world: World, home: Path) -> Callable[[], object]:
 MAKERS = dict(zip(STAGES, (_caption, _refine, _embed, _train, _write), strict=True))
 
 
+def _said(home: Path) -> Path:
+    """What the last process in this home has printed."""
+    return home.with_name(f"{home.name}.txt")
+
+
 def _process(stage: str, root: Path, home: Path, out: Connection) -> None:
     """A process's whole life: load, say so, work, say so."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(_said(home), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
     run = MAKERS[stage](World(root), home)
     out.send("begins")
     run()
@@ -266,11 +277,18 @@ def kill_all(world: World, kills: int, seed: int) -> list[Kill]:
         home = root / f"{len(done):02d}-{stage}-{rng.randrange(10**6)}"
         if run(stage, world, home, kill_after=moment) is not None:
             continue  # it was faster this time and ended before its moment
-        found = len(artefacts_left(home))
+        found = artefacts_left(home)
         run(stage, world, home)
         equal = artefacts(home) == expected
-        done.append(Kill(stage, round(moment, 3), round(moment / length, 3), found, equal))
+        kept = _steps_kept(home) if "state.pt" in found else None
+        times = round(moment, 3), round(moment / length, 3)
+        done.append(Kill(stage, *times, len(found), equal, kept))
     return done
+
+
+def _steps_kept(home: Path) -> int:
+    place = re.search(r"goes on in epoch \d+, after step (\d+)", _said(home).read_text())
+    return int(place[1]) if place else 0
 
 
 def artefacts_left(home: Path) -> list[str]:
