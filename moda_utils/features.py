@@ -44,10 +44,14 @@ class Examples:
     descriptions: list[str]
     names: list[str]  # product ids: an error says which item it is about
     captions: str = ""  # where the descriptions come from: "refined", "raw", "template"
+    shas: list[str] | None = None  # SHA-256 of the photos: a run knows by them what it has seen
 
     def __post_init__(self) -> None:
-        if not len(self.image_embeds) == len(self.descriptions) == len(self.names):
-            raise ValueError("Give as many embeddings as descriptions, and a name for each.")
+        rows = {len(self.image_embeds), len(self.descriptions), len(self.names)}
+        if len(rows) > 1 or self.shas is not None and len(self.shas) not in rows:
+            raise ValueError(
+                "Give as many embeddings as descriptions, a name for each, and a hash (or none)."
+            )
 
     def __len__(self) -> int:
         return len(self.descriptions)
@@ -94,6 +98,7 @@ def load_examples(
             descriptions=[text for _, text in found],
             names=list(rows["product_id"]),
             captions=mixed if len(counts) > 1 else next(iter(counts), captions),
+            shas=list(rows["image_sha256"]),
         )
         made += counts
     if missing := made.total() - made[captions]:
@@ -117,7 +122,7 @@ def embed_photos(
     """Image embeddings (N, 512), float32 on the CPU, in the order of `photos`.
 
     Photos that the cache holds are not opened. Equal photos are encoded once. What is done is
-    saved every `save_seconds`, so a killed run goes on from there.
+    saved every `save_seconds`, and when a photo can't be read: the next call goes on from there.
 
     Args:
         photos: files or Pillow images of any mode; read lazily, one batch at a time.
@@ -134,15 +139,18 @@ def embed_photos(
     known = _read(path)
     missing = {sha: row for row, sha in enumerate(shas) if sha not in known}
     if missing:
-        saved_at = time.monotonic()
-        with tqdm(total=len(missing), desc=label) as bar:
-            for batch, pixel_values in _batches(image_processor, photos, missing, batch_size):
-                known |= zip(batch, _encode(model, pixel_values), strict=True)
-                bar.update(len(batch))
-                if time.monotonic() - saved_at > save_seconds:
-                    _write(path, known)
-                    saved_at = time.monotonic()
-        _write(path, known)
+        saved_at, before = time.monotonic(), len(known)
+        try:
+            with tqdm(total=len(missing), desc=label) as bar:
+                for batch, pixel_values in _batches(image_processor, photos, missing, batch_size):
+                    known |= zip(batch, _encode(model, pixel_values), strict=True)
+                    bar.update(len(batch))
+                    if time.monotonic() - saved_at > save_seconds:
+                        _write(path, known)
+                        saved_at = time.monotonic()
+        finally:
+            if len(known) > before:
+                _write(path, known)
     if not shas:
         return torch.empty(0, model.config.vision_config.projection_dim)
     return torch.stack([known[sha] for sha in shas])

@@ -104,6 +104,17 @@ def test_a_killed_run_goes_on_where_it_was(parts, shop, tmp_path, encoded, monke
     assert sum(encoded) == 7
 
 
+def test_a_photo_that_can_t_be_read_costs_nothing_that_is_done(parts, shop, tmp_path, encoded):
+    """Even where the time to save has not come yet."""
+    model, processor = parts
+    paths, shas = shop
+    photos = [*paths[:4], tmp_path / "nowhere.png", *paths[5:]]
+    with pytest.raises(FileNotFoundError, match="nowhere.png"):
+        embed_photos(model, processor, photos, shas, tmp_path / "cache", batch_size=2)
+    embed_photos(model, processor, paths, shas, tmp_path / "cache", batch_size=2)
+    assert sum(encoded) == 7
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "not ours"])
 def test_a_damaged_cache_is_noticed_and_rebuilt(parts, shop, tmp_path, damage):
     model, processor = parts
@@ -218,8 +229,9 @@ def test_captions_are_chosen_and_stand_ins_are_counted(tmp_path, described, caps
         assert capsys.readouterr().out == lines[captions]
     default = load_examples(described, model, processor)
     assert default["train"].captions.startswith("refined")  # the best texts, as in `description`
-    column = load_dataset_dir(described.dataset_dir)["train"]["description"][:]
-    assert default["train"].descriptions == column
+    rows = load_dataset_dir(described.dataset_dir)["train"]
+    assert default["train"].descriptions == rows["description"][:]
+    assert default["train"].shas == rows["image_sha256"][:]
     assert load_examples(described, model, processor, "template")["test"].captions == "template"
     with pytest.raises(ValueError, match="no 'best' captions: choose one of refined, raw, templ"):
         load_examples(described, model, processor, "best")
