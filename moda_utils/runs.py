@@ -104,7 +104,11 @@ def passport(
     train_set: Examples,
     validation_set: Examples,
 ) -> dict[str, Any]:
-    """What a run belongs to. Embeddings count by a weighted sum, which sees their order."""
+    """What a run belongs to.
+
+    Photos count by their hashes, where the examples have them. A weighted sum of the embeddings,
+    which sees their order, tells another encoder; it is too coarse to tell a few photos.
+    """
     data: dict[str, Any] = {"captions": train_set.captions}
     for split, examples in (("training", train_set), ("validation", validation_set)):
         texts = json.dumps([examples.names, examples.descriptions]).encode()
@@ -112,6 +116,8 @@ def passport(
         embeds = examples.image_embeds.flatten(1).float()  # (N, D)
         data[f"{split} items"] = len(examples)
         data[f"{split} descriptions"] = hashlib.sha256(texts).hexdigest()[:16]
+        photos = json.dumps(examples.shas).encode()
+        data[f"{split} photos"] = hashlib.sha256(photos).hexdigest()[:16]
         data[f"{split} embeddings"] = float((weights @ embeds).abs().sum())
     trained = sum(weight.numel() for weight in trained_weights(model).values())
     about = {"trained weights": trained, "trained on": model.config.trained_on}
@@ -209,7 +215,11 @@ class RunFolder:
         self._last_step = now
 
     def after_epoch(self, loss: float, tokens: int, snapshot: bool) -> None:
-        """Note a validation; keep the weights if they are the best ones so far or asked for."""
+        """Note a validation; keep the weights if they are the best ones so far or asked for.
+
+        Its `memory_gb` is the most that the GPU has held so far; without a GPU, what the process
+        holds now.
+        """
         on_gpu = self.model.device.type == "cuda"
         memory = torch.cuda.max_memory_allocated() if on_gpu else psutil.Process().memory_info().rss
         self._note("validation", loss, tokens, memory_gb=memory / 1e9)
@@ -330,8 +340,9 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             if name.endswith("embeddings") and isinstance(then, float):
                 if not math.isclose(now, then, rel_tol=1e-3):  # more than another machine's digits
                     changes.append(f"other {name}")
-            elif name.endswith("descriptions") and now != then:  # digests: they tell nobody a thing
-                changes.append(f"other {name}")
+            elif name.endswith(("descriptions", "photos")):  # digests: they tell nobody a thing
+                if then not in (now, None):  # None: a run from before photos were noted
+                    changes.append(f"other {name}")
             elif now != then and name != "save_minutes":
                 changes.append(f"{part} {name}: {then} then, {now} now")
     return changes

@@ -177,7 +177,7 @@ def train(
     Raises:
         ValueError: an empty split, a description longer than the model's position table, an
             unknown name in `config`, or a run begun with another recipe, other data or model.
-        FloatingPointError: the loss is no finite number any more; step and batch are named.
+        FloatingPointError: a loss is no finite number any more; step and batch are named.
     """
     accelerator = make_accelerator()
     model.to(accelerator.device)
@@ -218,6 +218,10 @@ def train(
             if step is not steps[-1] and run.minutes_unsaved > config.save_minutes:
                 run.save()
         loss, count = evaluate(ready, held_out, size)
+        if not math.isfinite(loss):  # the last step of the epoch did it: no later one tells
+            raise FloatingPointError(
+                f"After step {run.step} (epoch {epoch}) the validation loss is {loss}. {_ADVICE}"
+            )
         run.after_epoch(loss, count, snapshot=epoch in config.snapshot_epochs)
         schedule.step()
         if run.minutes_unsaved > config.save_minutes and epoch < config.epochs:
@@ -276,6 +280,8 @@ def start_model(
 # ---------------------------------------------------------------------------------------------
 # Checks
 
+_ADVICE = "Lower learning_rate or set clip_norm, and train under another run name."
+
 
 def _checked(
     model: ModaForConditionalGeneration, processor: ModaProcessor, examples: Examples, split: str
@@ -315,7 +321,7 @@ def _not_finite(
     items = ", ".join(names[row] for row in rows.tolist()[:5])
     return FloatingPointError(
         f"In step {run.step + 1} (epoch {run.epoch}) the {what} is {numbers[index]}. Its first "
-        f"items: {items}. Lower learning_rate or set clip_norm, and train under another run name."
+        f"items: {items}. {_ADVICE}"
     )
 
 

@@ -1,7 +1,9 @@
 import dataclasses
+import itertools
 import json
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -180,9 +182,10 @@ class Disconnect(Exception):
 
 
 @pytest.mark.parametrize("steps_before", [2, 3, 4, 8])  # an epoch has 3 steps
-def test_a_run_that_was_cut_off_ends_like_an_unbroken_one(
-    folder, tmp_path, monkeypatch, steps_before
+def test_a_run_that_was_cut_off_goes_on_and_ends_like_an_unbroken_one(
+    folder, tmp_path, monkeypatch, capsys, steps_before
 ):
+    """Equal losses alone prove nothing: a run that begins anew has them, too."""
     dropout = {"dropout": 0.2}  # so that the random state matters
 
     def go(name, **changes):
@@ -206,7 +209,18 @@ def test_a_run_that_was_cut_off_ends_like_an_unbroken_one(
         patch.setattr(runs.RunFolder, "after_step", cut)
         go("cut", save_minutes=0)
     torch.manual_seed(12345)  # a new process would have another random state
+    capsys.readouterr()
+    steps = []
+
+    def counted(*arguments):
+        steps.append(accumulate(*arguments))
+        return steps[-1]
+
+    monkeypatch.setattr(training, "accumulate", counted)
     resumed, weights = go("cut")
+    assert len(steps) == 9 - steps_before
+    place = f"cut goes on in epoch {steps_before // 3 + 1}, after step {steps_before}."
+    assert capsys.readouterr().out.splitlines()[0] == place
     assert losses(resumed) == losses(whole)
     assert losses(load_history(tmp_path / "cut")) == losses(whole)
     for one, other in zip(weights, whole_weights, strict=True):
@@ -258,6 +272,7 @@ def test_bfloat16_products_keep_float32_weights(folder, tmp_path, monkeypatch, f
 def test_a_changed_recipe_or_data_is_refused_with_a_new_name(folder, tmp_path):
     model, processor = build(folder)
     train_set, held_out = examples(), examples(9)
+    train_set.shas = [f"{number:064x}" for number in range(len(train_set))]
     train(model, processor, train_set, held_out, TINY, tmp_path / "moda")
     changed = dataclasses.replace(TINY, learning_rate=0.0010001, save_minutes=9)
     with pytest.raises(ValueError, match=r"learning_rate: 0.001 then, 0.0010001 now") as caught:
@@ -268,6 +283,9 @@ def test_a_changed_recipe_or_data_is_refused_with_a_new_name(folder, tmp_path):
     other = dataclasses.replace(train_set, descriptions=train_set.descriptions[::-1])
     with pytest.raises(ValueError, match=r"other training descriptions.*'moda-3'"):
         train(model, processor, other, held_out, TINY, tmp_path / "moda")
+    photo = dataclasses.replace(train_set, shas=[*train_set.shas[:-1], "f" * 64])
+    with pytest.raises(ValueError, match="something else: other training photos. Choose"):
+        train(model, processor, photo, held_out, TINY, tmp_path / "moda")
     order = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0))
     blind = dataclasses.replace(train_set, image_embeds=train_set.image_embeds[order])
     with pytest.raises(ValueError, match="training embeddings"):
@@ -331,6 +349,15 @@ def test_no_number_stops_the_run_and_names_step_and_batch(parts, tmp_path):
         train(model, processor, examples(), examples(9), wild, tmp_path / "run")
     assert "learning_rate" in str(caught.value)
 
+    # One step in all: no second one could tell what the first has done to the weights.
+    alone = dataclasses.replace(wild, epochs=1, accumulation=99)
+    with pytest.raises(
+        FloatingPointError, match=r"After step 1 \(epoch 1\) the validation loss is (nan|inf)"
+    ):
+        train(*build(tmp_path / "parts"), examples(), examples(9), alone, tmp_path / "alone")
+    assert load_history(tmp_path / "alone").rows == []
+    assert not (tmp_path / "alone" / "best").exists()
+
     train_set = examples()
     train_set.image_embeds[7] = float("nan")
     with pytest.raises(ValueError, match=f"embedding of item {train_set.names[7]} is not finite"):
@@ -367,8 +394,9 @@ def test_an_empty_split_and_a_description_that_does_not_fit_are_refused(parts, t
     long = Examples(torch.zeros(2, 24), ["Red", "Zebra " * 40], ["short", "endless"])
     with pytest.raises(ValueError, match=r"item endless takes \d+ places, .* has 64"):
         train(*parts, long, examples(9), TINY, tmp_path / "run")
-    with pytest.raises(ValueError, match="as many embeddings as descriptions"):
-        Examples(torch.zeros(3, 24), ["Red"], ["one"])
+    for torn in ({"image_embeds": torch.zeros(3, 24)}, {"names": []}, {"shas": []}):
+        with pytest.raises(ValueError, match="as many embeddings as descriptions"):
+            dataclasses.replace(Examples(torch.zeros(1, 24), ["Red"], ["one"]), **torn)
 
 
 def test_a_half_written_metrics_line_is_left_out(tmp_path):
@@ -410,17 +438,25 @@ train(model, processor, examples(), examples(9), config, Path(sys.argv[1]))
 """
 
 
+def step_gone_on_from(said: str) -> int:
+    place = re.search(r"^cut goes on in epoch \d+, after step (\d+)\.$", said, re.MULTILINE)
+    assert place, f"It began anew: {said}"
+    return int(place[1])
+
+
 @pytest.mark.slow
 def test_kill_9_at_random_moments_changes_nothing(folder, tmp_path):
+    """Each worker goes on behind the one before, and the last one ends like an unbroken run."""
     tests = Path(__file__).parent
     code = WORKER.format(tests=str(tests), root=str(tests.parent), parts=str(folder), epochs=40)
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-u", "-c", code]  # -u: what it prints outlives it
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
-    random = torch.Generator().manual_seed(0)
+    random, steps = torch.Generator().manual_seed(0), [0]
     for kill in range(5):
-        process = subprocess.Popen(
-            [*command, str(tmp_path / "cut")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with open(tmp_path / "said.txt", "w") as said:
+            process = subprocess.Popen(
+                [*command, str(tmp_path / "cut")], stdout=said, stderr=subprocess.DEVNULL
+            )
         state = tmp_path / "cut" / "state.pt"
         before = state.stat().st_mtime_ns if state.exists() else 0
         while process.poll() is None and not (
@@ -431,9 +467,13 @@ def test_kill_9_at_random_moments_changes_nothing(folder, tmp_path):
         assert process.poll() is None, f"finished before kill {kill + 1}: nothing is tested"
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True)
+        if kill:
+            steps.append(step_gone_on_from((tmp_path / "said.txt").read_text()))
+    last = subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True)
+    steps.append(step_gone_on_from(last.stdout.decode()))
     whole, cut = (load_history(tmp_path / name) for name in ("whole", "cut"))
     assert losses(cut) == losses(whole)
+    assert all(earlier < later for earlier, later in itertools.pairwise(steps)), steps
 
 
 def test_a_saved_model_names_no_folder_of_this_machine(tmp_path):
