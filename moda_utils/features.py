@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,16 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.descriptions)
+
+    def take(self, rows: Sequence[int]) -> "Examples":
+        """Only these items, in this order."""
+        return replace(
+            self,
+            image_embeds=self.image_embeds[list(rows)],
+            descriptions=[self.descriptions[row] for row in rows],
+            names=[self.names[row] for row in rows],
+            shas=self.shas and [self.shas[row] for row in rows],
+        )
 
 
 def load_examples(

@@ -280,10 +280,4 @@ def draw_share(examples: Examples, share: float, seed: int) -> Examples:
     if share == 1:
         return replace(examples)
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))
-    rows = order[: max(1, round(share * len(examples)))].tolist()
-    return replace(
-        examples,
-        image_embeds=examples.image_embeds[rows],
-        descriptions=[examples.descriptions[row] for row in rows],
-        names=[examples.names[row] for row in rows],
-    )
+    return examples.take(order[: max(1, round(share * len(examples)))].tolist())

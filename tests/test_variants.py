@@ -166,10 +166,12 @@ def test_a_share_takes_as_many_steps_as_the_whole(profile, tmp_path):
 
 
 def test_a_share_is_drawn_by_its_seed():
-    examples = Examples(torch.arange(40.0)[:, None], [str(i) for i in range(40)], ["id"] * 40)
+    texts = [str(i) for i in range(40)]
+    examples = Examples(torch.arange(40.0)[:, None], texts, ["id"] * 40, "raw", shas=texts)
     one, same, other = (draw_share(examples, 0.25, seed) for seed in (1, 1, 2))
     assert len(one) == 10 and one.descriptions == same.descriptions != other.descriptions
     assert [int(value) for value in one.image_embeds] == [int(text) for text in one.descriptions]
+    assert (one.shas, one.captions) == (one.descriptions, "raw")
     assert draw_share(examples, 1, 5).descriptions == examples.descriptions
     for share in (0, -0.1, 1.5):
         with pytest.raises(ValueError, match="above 0 and up to 1"):
