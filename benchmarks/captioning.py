@@ -13,7 +13,6 @@ The result is printed and written to benchmarks/results/.
 import argparse
 import json
 import re
-import resource
 import statistics
 import sys
 import tempfile
@@ -127,23 +126,23 @@ def measure(
     cuda = captioner.model.device.type == "cuda"
     first = captioner.prepare(paths[0])
     ways: dict[str, dict[str, Any]] = {
-        "one_by_one": {"photos": singles, "seconds": [], "peak_gb": 0.0},
-        "batched": {"photos": len(paths), "seconds": [], "peak_gb": 0.0},
+        "one_by_one": {"photos": singles, "seconds": [], "peak_gb": None},
+        "batched": {"photos": len(paths), "seconds": [], "peak_gb": None},
     }
     texts: dict[str, list[str]] = {}
     for round_ in range(rounds):
         for name, way in ways.items():
             if cuda and not round_:  # the first use of every shape compiles and reserves
                 captioner([captioner.prepare(path) for path in paths[: size if texts else 1]])
-            if cuda:
-                torch.cuda.reset_peak_memory_stats()
+            _reset_peak(cuda)
             if name == "batched":
                 seconds, texts[name] = batched(captioner, paths, size)
             else:
                 seconds, texts[name] = one_by_one(captioner, paths[:singles])
             way["seconds"].append(round(seconds, 2))
             peak = torch.cuda.max_memory_allocated() if cuda else _peak_of_process()
-            way["peak_gb"] = max(way["peak_gb"], round(peak / 1e9, 2))
+            if peak is not None:
+                way["peak_gb"] = max(way["peak_gb"] or 0.0, round(peak / 1e9, 2))
     for way in ways.values():
         way["photos_per_second"] = round(way["photos"] / statistics.median(way["seconds"]), 3)
     pairs = list(zip(texts["one_by_one"], texts["batched"], strict=False))
@@ -159,10 +158,20 @@ def measure(
     }
 
 
-def _peak_of_process() -> int:
-    """Peak resident bytes since the start: it can only grow from one measurement to the next."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024)
+def _reset_peak(cuda: bool) -> None:
+    """Forget the peak so far, so that each way is measured by itself."""
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_of_process() -> int | None:
+    """Peak resident bytes since `_reset_peak`; None where the system can't tell."""
+    if sys.platform != "linux":
+        return None
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1))
 
 
 def main() -> None:

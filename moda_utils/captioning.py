@@ -99,7 +99,11 @@ def caption_catalog(
     """Describe `n` photos of a catalogue (default: all). Raise `n` and call again for more.
 
     The photos come in the order of their hash: a fair mix of the catalogue, the same every time.
+
+    Raises:
+        ValueError: the journal was opened for another prompt than the captioner's.
     """
+    journal.check_prompt(captioner.prompt)
     items = catalog.frame.sort_values(["image_sha256", "product_id"])[:n].to_dict("records")
     return run_batches(
         items,
@@ -112,8 +116,9 @@ def caption_catalog(
 
 def caption_from_profile(profile: Profile) -> Summary:
     """Notebook 02 in one call: describe every photo, write `dataset/` again with the texts."""
-    catalog, journal = load_catalog(profile.catalog_path), captions_journal(profile)
-    summary = caption_catalog(catalog, Captioner.load(profile), journal)
+    catalog, captioner = load_catalog(profile.catalog_path), Captioner.load(profile)
+    journal = captions_journal(profile, captioner.prompt, captioner.max_new_tokens)
+    summary = caption_catalog(catalog, captioner, journal)
     models = {"raw": f"{journal.key['model']} with prompt {journal.key['prompt_sha']}"}
     texts = texts_of(catalog, raw=journal.done())
     write_dataset(catalog, texts, profile.dataset_dir, models)

@@ -56,6 +56,18 @@ class Journal:
             problem = f"{self.damaged} damaged lines are skipped; their items count as not done."
             warnings.warn(f"{self.path.name}: {problem}", stacklevel=2)
 
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse answers to a prompt that this journal was not opened for.
+
+        Raises:
+            ValueError: it was opened for another one.
+        """
+        if self.key["prompt_sha"] != fingerprint(prompt):
+            raise ValueError(
+                f"{self.path.name} is open for the answers to another prompt: open it again with "
+                "the prompt that the model is asked, or they would be mixed up."
+            )
+
     def done(self) -> dict[tuple[str, str], Row]:
         """Read the finished rows: {(product_id, image_sha256): row}.
 

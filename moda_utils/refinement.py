@@ -43,8 +43,10 @@ RETRY = "This answer can't be used: {}. Write the description again, in the same
 
 _SPECIAL = re.compile(r"<\|[^<>|]*\|>|</?s>|<unk>")
 _WEARER = re.compile(
-    r"\b(worn (by|on)|modell?ed by|(a|the|this) (model|person|mannequin)|someone|(?<!for )wearing"
-    r"|(man|woman|boy|girl|child|kid|toddler|baby|lady) (who|in|with|standing|posing|dressed)"
+    r"\b(worn (by|on)|wears|wearer|modell?ed by|(a|the|this) (model|person|mannequin)|someone"
+    r"|(?<!for )wearing|held (by|in)"
+    r"|(man|woman|boy|girl|child|kid|toddler|baby|lady) "
+    r"(who|in|with|standing|posing|dressed|is|has|holds|holding)"
     r"|he|she|his|her)\b",
     re.I,
 )
@@ -269,7 +271,12 @@ def refined_journal(
 def refine_items(
     items: Sequence[Item], refiner: Refiner, journal: Journal, batch_size: int | None = None
 ) -> Summary:
-    """Refine the items that the journal lacks. Equal captions of equal metadata are asked once."""
+    """Refine the items that the journal lacks. Equal captions of equal metadata are asked once.
+
+    Raises:
+        ValueError: the journal was opened for another prompt than the refiner's.
+    """
+    journal.check_prompt(refiner.prompt)
     return run_batches(
         items,
         journal,
@@ -293,8 +300,9 @@ def refine_from_profile(profile: Profile, refiner: Refiner | None = None) -> Sum
     items = captioned_items(catalog, captions)
     if not items:
         raise ValueError("No photo has a caption of this captioner yet: run notebook 02 first.")
-    journal = refined_journal(profile, items)
-    summary = refine_items(items, refiner or Refiner.load(profile), journal)
+    refiner = refiner or Refiner.load(profile)
+    journal = refined_journal(profile, items, refiner.prompt, refiner.max_new_tokens)
+    summary = refine_items(items, refiner, journal)
     texts = texts_of(catalog, raw=captions.done(), refined=journal.done())
     write_dataset(catalog, texts, profile.dataset_dir, models_of(captions, journal))
     return summary

@@ -163,6 +163,14 @@ def test_other_prompts_and_other_weights_have_rows_of_their_own(profile, toy, tm
     assert captions_journal(profile).key["prompt_sha"] != journal_of(profile).key["prompt_sha"]
 
 
+def test_a_journal_takes_no_answers_to_another_prompt(profile, captioner, tmp_path):
+    catalog = colour_catalog(tmp_path / "shop")
+    captioner.prompt = PROMPT.replace("<|image_1|>", "<|image_1|> Please.")
+    with pytest.raises(ValueError, match="answers to another prompt"):
+        caption_catalog(catalog, captioner, journal_of(profile))
+    assert not profile.captions_path.exists()
+
+
 def test_a_profile_is_enough(profile, tmp_path):
     """With the real prompt, which the toy was not trained on: any status, but every photo."""
     catalog = colour_catalog(tmp_path / "shop", scales=(1,))

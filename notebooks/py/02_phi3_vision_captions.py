@@ -27,7 +27,7 @@
 # |---|---|
 # | **You will** | take Phi-3 Vision apart, watch it write a description word by word, let it describe the catalogue in batches, and measure how often it repeats printed words |
 # | **You need** | [notebook 01](01_dataset.ipynb); for the profile `full` a GPU with 15 GB. Without one you still see how everything works, and go on with template descriptions |
-# | **Time and cost** | laptop, `mini`: about a minute, nothing to download · `full`: 8.3 GB to download once; then, for 60, 600 or all photos, about 1, 10 or 45 minutes on a T4 and 1, 2 or 8 on an A100 (calculated) |
+# | **Time and cost** | laptop, `mini`: about a minute, nothing to download · `full`: 8.3 GB to download once (calculated); nobody has measured the time on a GPU yet, so section 4.2 tells it for your device before you start |
 
 # %% [markdown]
 # **Contents**
@@ -376,7 +376,7 @@ if count(small) < 1e9 and profile.data_label == "real":
           "Expect well-formed sentences about the wrong thing. All steps below run as with\n"
           "Phi-3 Vision, but no number below says anything about the quality of captions.")
 else:
-    print("Yes, photos of this kind.")
+    print("This captioner was made for photos of this kind.")
 
 # %% [markdown]
 # ### 3.2 The first word
@@ -494,7 +494,7 @@ for mask in pair["attention_mask"].tolist():
 if captioner is None:
     print(SKIPPED)
 else:
-    few = items.sample(16 if seconds_each < 5 else 2, random_state=1)
+    few = items.sample(min(len(items), 16 if seconds_each < 5 else 2), random_state=1)
     prepared = [captioner.prepare(catalog.root / name) for name in few.image]
     begin = time.perf_counter()
     singly = [captioner([one])[0] for one in prepared]
@@ -523,17 +523,21 @@ else:
 # %% [markdown]
 # ## 5. The whole catalogue
 #
-# Now choose how many. "auto" means all of them if that takes less than five minutes, and 600 otherwise. Start small if you like, raise the number and run the cell again: finished photos are kept in `captions.jsonl`, so only new ones take time. Killed in the middle, or the connection lost? Run the cell again.
+# Now choose how many. "auto" takes as many (60, 600 or all) as can be done in a quarter of an hour at this pace, and starts nothing where even 60 would take longer: without a GPU the large model needs hours, and the templates of notebook 01 are there. Start small if you like, raise the number and run the cell again: finished photos are kept in `captions.jsonl`, so only new ones take time. Killed in the middle, or the connection lost? Run the cell again.
 
 # %%
 HOW_MANY = "auto"  # @param ["auto", "60", "600", "all"]
 from moda_utils.captioning import caption_catalog, captions_journal
 
 journal = captions_journal(profile)
+choices = {"60": 60, "600": 600, "all": len(items)}
 if captioner:
-    quick = len(items) * (end - middle) / len(few) < 300  # seconds
-    number = {"60": 60, "600": 600, "all": None}.get(HOW_MANY, None if quick else 600)
-    print(caption_catalog(catalog, captioner, journal, number))
+    pace = (end - middle) / len(few)  # seconds per photo
+    quick = max([number for number in choices.values() if number * pace < 900], default=0)
+    number = choices.get(HOW_MANY, quick)
+    print(caption_catalog(catalog, captioner, journal, number) if number else
+          f"Not started: 60 photos would take {timedelta(seconds=round(60 * pace))} here. Choose "
+          "60 yourself to start, or go on: the template descriptions are there.")
 else:
     print(SKIPPED)
 
@@ -683,13 +687,14 @@ figure if len(described) else print("no captions to judge")
 #
 # ## 8. Save the dataset
 #
-# `dataset/` is written again, now with the column `description_raw`. The template column stays beside it. [Notebook 05](05_training.ipynb) trains on templates unless you ask for the raw captions there (its field `CAPTIONS`).
+# `dataset/` is written again, now with the column `description_raw`. The template column stays beside it. [Notebook 05](05_training.ipynb) has a field `CAPTIONS` to choose what to train on; where an item lacks that text, the next one stands in.
 
 # %%
-from moda_utils.dataset import load_dataset_dir, write_dataset
+from moda_utils.dataset import load_dataset_dir, texts_of, write_dataset
 
-texts = described[["product_id"]].assign(description_raw=described.description)
-write_dataset(catalog, texts, profile.dataset_dir)
+models = {"raw": f"{journal.key['model']} with prompt {journal.key['prompt_sha']}"}
+texts = texts_of(catalog, raw=journal.done())
+write_dataset(catalog, texts, profile.dataset_dir, models)
 dataset = load_dataset_dir(profile.dataset_dir)
 for name, part in dataset.items():
     raw = sum(text is not None for text in part["description_raw"])

@@ -27,7 +27,7 @@
 # |---|---|
 # | **You will** | write a prompt that joins two sources, catch what a text could do to it, check every answer by rules, send bad ones back with the reason, compare before and after, and write the final dataset with its card |
 # | **You need** | the captions of [notebook 02](02_phi3_vision_captions.ipynb); for the profile `full` a GPU with 15 GB. Without captions go on to [notebook 04](04_model_assembly.ipynb): templates will do |
-# | **Time and cost** | laptop, `mini`: about a minute, nothing to download · `full`: 7.6 GB to download once, then for all items about 15 minutes on a T4 and 3 on an A100 (calculated) |
+# | **Time and cost** | laptop, `mini`: about a minute, nothing to download · `full`: 7.6 GB to download once (calculated); nobody has measured the time on a GPU yet: the bar of section 6 shows what is left |
 
 # %% [markdown]
 # **Contents**
@@ -82,8 +82,8 @@ require(profile.captions_path, "02")
 catalog = load_catalog(require(profile.catalog_path, "01"))
 captions = captions_journal(profile)
 items = captioned_items(catalog, captions)
-if not items:
-    raise FileNotFoundError("captions.jsonl has none of this captioner: run notebook 02 first.")
+if not any(item["caption"] for item in items):
+    raise FileNotFoundError("captions.jsonl has no caption of this captioner: run notebook 02 first.")
 
 # %% tags=["nbval-check-output"]
 print(f"{len(items)} of {len(catalog.frame)} items have been captioned")
@@ -181,7 +181,7 @@ print(*(fill(line, 88) for line in ("The catalogue is right." + rules).splitline
 # * **"name all of them"**: what a description leaves out, a small model can't learn from it.
 # * **What to remove** is listed by kind: words, slogans, numbers, logos, brand names. The prompt can't name the word itself; we don't know it.
 # * **What to keep** stands in one sentence as well. A model that is only told what is wrong writes the row out as a sentence, and then we could have spared the photo.
-# * **"Begin it with"** differs from item to item. A model that writes greedily, asked three thousand times in the same words, begins three thousand sentences alike. `opening` chooses one of four ways by the hash of the photo: varied, and the same in every run.
+# * **"Begin it with"** differs from item to item. A model that writes greedily, asked in the same words for every item, begins all its sentences alike. `opening` chooses one of four ways by the hash of the photo: varied, and the same in every run.
 # * **40 words** and **JSON**, because a program reads the answer.
 #
 # ### 3.2 Fill it in
@@ -231,7 +231,7 @@ print(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt
 # %% [markdown]
 # ## 4. One description, step by step
 #
-# Load the model, and choose a caption that needs it: one with a word in quotation marks, if there is one.
+# Load the model, and choose a caption that needs it: one with a word in quotation marks, if there is one. (If it doesn't fit into the memory, the cell says so. Then go on with notebook 04, on templates or raw captions.)
 
 # %%
 from moda_utils.refinement import Refiner
@@ -393,7 +393,7 @@ before_after(mended.head(6))
 # %% [markdown]
 # If none had to be sent back, that says something about the refiner *and* about the captions: it was asked for little that it had not learnt. If many had, read their reasons before you blame the model. A lexicon that doesn't know a word which the model uses for the right colour finds a fault where there is none.
 #
-# > **Here:** drawn photos, and a small refiner that has learnt one grammar by heart.
+# > **In `mini`:** drawn photos, and a small refiner that has learnt one grammar by heart.
 # > **With real weights:** Phi-3 Instruct was never trained on Prompt II, and real captions are built in many ways. Expect answers to be sent back, and look at the share of `fallback`; nobody has measured it yet.
 
 # %% [markdown]

@@ -154,7 +154,7 @@ def medians(model, repeats=9):
 before = medians(plain)
 for stage in ("open", "prepare", "encode", "write"):
     print(f"{stage:8} {1000 * before[stage]:7.1f} ms")
-print(f"write is {before.write / before[:4].sum():.0%} of it: {before.tokens:.0f} steps, "
+print(f"write is {before.write / before[:4].sum():.0%} of the time: {before.tokens:.0f} steps, "
       f"{1000 * before.write / before.tokens:.1f} ms each")
 
 # %% [markdown]
@@ -285,7 +285,7 @@ print("cut output layer and own loop, float32: all texts the same:", same)
 # %% [markdown]
 # Now all three together: this is what `describe` uses on a processor.
 
-# %%
+# %% tags=["measured"]
 fast = FastModa.from_folder(best, int8=int8_works())
 after = medians(fast)
 compared = 1000 * pd.DataFrame({"float32": before[:4], "as shipped": after[:4]})
