@@ -9,28 +9,28 @@ measured without a download, on photos of the real size. Both ways train the sam
 same weights; that they also reach the same losses is checked over a number of steps in float32.
 
 A CPU gets a tenth of the items and one epoch of each way, a GPU all items and all epochs of ours;
-what is calculated from a part is marked as such. The result is printed and written to
-benchmarks/results/.
+what is calculated from a part is marked as such. Each part is written to benchmarks/results/ as
+soon as it is finished, in a file that ends in -unfinished.json until all are there.
 """
 
 import argparse
 import copy
+import ctypes
+import gc
 import json
 import os
 import re
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from moda_utils.profiles import ROOT, get_profile  # before torch: see moda_utils/__init__.py
@@ -193,7 +193,7 @@ def measure_ours(
 
 
 def figures(
-    shop: Shop, epoch: float, encoding: float, whole: float, epochs: int, peak: float
+    shop: Shop, epoch: float, encoding: float, whole: float, epochs: int, peak: float | None
 ) -> dict[str, Any]:
     return {
         "seconds_per_epoch": round(epoch, 2),
@@ -202,7 +202,7 @@ def figures(
         "epochs_measured": epochs,
         f"seconds_{EPOCHS}_epochs": round(whole, 1),
         f"seconds_{EPOCHS}_epochs_calculated": epochs < EPOCHS,
-        "peak_gb": round(peak, 2),
+        "peak_gb": peak,
     }
 
 
@@ -214,6 +214,8 @@ def compare_losses(
     shop: Shop, batch_size: int, device: torch.device, folder: Path
 ) -> dict[str, Any]:
     """Both ways from the same weights through the same batches, one optimizer step per batch."""
+    # A GPU may take TF32, products of 10 bits, for float32 (by default in convolutions only).
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     losses: dict[str, list[float]] = {}
     for way in ("original", "ours"):
         model, processor = real_size()
@@ -222,7 +224,7 @@ def compare_losses(
         if way == "original":
             photos = PhotosEncodedWhenAsked(shop, model, processor, shop.splits["train"])
         else:
-            examples = shop.examples(model, processor, "train", folder / "cache")
+            examples = shop.examples(model, processor, "train", folder / "cache of losses")
             tokens = tokenize(processor, examples, device)
         order = torch.Generator().manual_seed(1)
         losses[way] = []
@@ -283,28 +285,24 @@ def matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
 
 
 @contextmanager
-def peak_memory(device: torch.device) -> Iterator[list[float]]:
-    """Yields a list whose only entry is, in the end, the peak of memory in GB: of the GPU's, or
-    of this process's resident memory, looked at ten times a second."""
-    peak, ended = [0.0], threading.Event()
-
-    def watch() -> None:
-        process = psutil.Process()
-        while not ended.wait(0.1):
-            peak[0] = max(peak[0], process.memory_info().rss / 1e9)
-
+def peak_memory(device: torch.device) -> Iterator[list[float | None]]:
+    """Yields a list whose only entry is, in the end, the peak of this part's memory in GB: of the
+    GPU's, or of the process's resident memory as Linux keeps it. None: the system can't tell."""
+    peak: list[float | None] = [None]
+    gc.collect()  # what an earlier part has left is not this one's
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         yield peak
-        peak[0] = torch.cuda.max_memory_allocated() / 1e9
-        return
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+        peak[0] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    elif sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # the C library keeps freed memory for later
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         yield peak
-    finally:
-        ended.set()
-        watcher.join()
+        status = Path("/proc/self/status").read_text()
+        peak[0] = round(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9, 2)
+    else:
+        yield peak
 
 
 def _wait(device: torch.device) -> None:
@@ -322,8 +320,8 @@ def about(device: torch.device) -> dict[str, Any]:
     }
 
 
-def measure_speed(items: int | None) -> dict[str, Any]:
-    """Both ways, one after the other, in this run."""
+def measure_speed(items: int | None, store: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Both ways, one after the other, in this run; `store` gets the result after each part."""
     device = best_device()
     cuda = device.type == "cuda"
     items = items or (REAL_ITEMS if cuda else REAL_ITEMS // 10)
@@ -335,13 +333,20 @@ def measure_speed(items: int | None) -> dict[str, Any]:
         (folder / "warm").mkdir()
         measure_ours(tiny, warm, device, folder / "warm")  # libraries, kernels, clocks
         result: dict[str, Any] = {
+            "profile": "full",
+            "weights": "random",
+            **about(device),
             "items": items,
             "reduced": items < REAL_ITEMS,
             "photo_files": len(set(shop.photos)),
-            "original": measure_original(shop, config, device),
-            "ours": measure_ours(shop, config, device, folder),
-            "losses": compare_losses(shop, 32 if cuda else 2, device, folder),
         }
+        for name, measure in {
+            "original": lambda: measure_original(shop, config, device),
+            "ours": lambda: measure_ours(shop, config, device, folder),
+            "losses": lambda: compare_losses(shop, 32 if cuda else 2, device, folder),
+        }.items():
+            result[name] = measure()
+            store(result)
     operations = flops_per_epoch(shop, *real_size())
     ours = best_dtype(device) if best_dtype(device) == torch.bfloat16 else torch.float32
     for way, dtype in (("original", torch.float32), ("ours", ours)):
@@ -356,14 +361,17 @@ def measure_speed(items: int | None) -> dict[str, Any]:
     for name, key in (("epoch", "seconds_per_epoch"), (f"{EPOCHS}_epochs", whole)):
         ratio = result["original"][key] / result["ours"][key]
         result[f"times_faster_{name}"] = round(ratio, 2)
-    return {"profile": "full", "weights": "random", **about(device), **result}
+    return result
 
 
-def measure_seeds(seeds: list[int], captions: str) -> dict[str, Any]:
-    """Notebook 05's training on the profile's dataset, once per seed."""
+def measure_seeds(
+    seeds: list[int], captions: str, store: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Notebook 05's training on the profile's dataset, once per seed; `store` as above."""
     profile, device = get_profile(), best_device()
     require(profile.dataset_dir, "01")
-    runs = []
+    runs: list[dict[str, Any]] = []
+    result = {"profile": profile.name, "data": profile.data_label, **about(device), "runs": runs}
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             model, processor = start_model(profile, seed)
@@ -379,21 +387,18 @@ def measure_seeds(seeds: list[int], captions: str) -> dict[str, Any]:
                     "validation_loss": round(history.best["loss"], 4),
                     "best_epoch": history.best["epoch"],
                     "seconds": round(seconds, 1),
-                    "peak_gb": round(peak[0], 2),
+                    "peak_gb": peak[0],
                 }
             )
+            store(result)
     losses = [run["validation_loss"] for run in runs]
     mean = statistics.mean(losses)
-    return {
-        "profile": profile.name,
-        "data": profile.data_label,
-        **about(device),
+    return result | {
         "captions": splits[0].captions,
         "items": len(splits[0]),
         "epochs": config.epochs,
         "mean_validation_loss": round(mean, 4),
         "largest_distance_from_mean": round(max(abs(loss - mean) for loss in losses) / mean, 4),
-        "runs": runs,
     }
 
 
@@ -406,14 +411,21 @@ def main() -> None:
     parser.add_argument("--captions", default="refined", help="with --seeds")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
-    if options.seeds:
-        result = measure_seeds(options.seeds, options.captions)
-    else:
-        result = measure_speed(options.items)
-    print(json.dumps(result, indent=2))
-    place = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
     kind = "training-seeds" if options.seeds else "training"
-    write_json(options.results / f"{result['profile']}-{place}-{kind}.json", result)
+
+    def store(result: dict[str, Any], end: str = "-unfinished") -> None:
+        place = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
+        name = f"{result['profile']}-{place}-{kind}"
+        write_json(options.results / f"{name}{end}.json", result)
+        if not end:
+            (options.results / f"{name}-unfinished.json").unlink(missing_ok=True)
+
+    if options.seeds:
+        result = measure_seeds(options.seeds, options.captions, store)
+    else:
+        result = measure_speed(options.items, store)
+    print(json.dumps(result, indent=2))
+    store(result, end="")
 
 
 if __name__ == "__main__":

@@ -159,11 +159,12 @@ def training_tables() -> str:
             + (" (calculated)" if way["seconds_20_epochs_calculated"] else "")
             for way in both
         ]
-        memory = " and ".join(f"{way['peak_gb']:.1f}" for way in both)
+        known = [way["peak_gb"] for way in both if way["peak_gb"] is not None]
+        memory = " and ".join(f"{peak:.1f}" for peak in known) + " GB" if known else "not known"
         name = f"[{figures['device']}]({_link(path.stem)}), {figures['items']:,} items"
         rows.append(
             f"| {name} | {took[0]} | {took[1]} | {figures['times_faster_20_epochs']:.1f} times | "
-            f"{memory} GB | equal but for {figures['losses']['largest_relative_difference']:.1e} |"
+            f"{memory} | equal but for {figures['losses']['largest_relative_difference']:.1e} |"
         )
     if not _on_gpu("training"):
         rows.append("| a GPU | not yet run | not yet run | | | |")
