@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | train a small vision-language model, watch it describe photos it has never seen, learn what its parts do, how large its famous relatives are, and what fits on which machine |
 # | **You need** | Python and one classifier that you have trained before; no GPU, no account |
-# | **Time and cost** | laptop, `mini`: about two minutes, nothing to download · T4 or A100, `full`: a few minutes, 1.3 GB to download (calculated) · CPU, `full`: a quarter of an hour (calculated) |
+# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · T4 or A100, `full`: a few minutes, 1.3 GB to download (calculated) · CPU, `full`: a quarter of an hour (calculated) |
 
 # %% [markdown]
 # **Contents**
