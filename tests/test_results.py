@@ -12,10 +12,7 @@ from moda_utils.evaluation import CRITERIA
 from moda_utils.storage import read_json, write_json
 
 RESULTS = results.RESULTS
-SCORED = [
-    *RESULTS.glob("mini-*-descriptions-fresh*.json"),
-    *RESULTS.glob("mini-*-evaluation-*.json"),
-]
+SCORED = [*RESULTS.glob("mini-*-descriptions-*.json"), *RESULTS.glob("mini-*-evaluation-*.json")]
 NEAR = 1  # point: how far blind may be from majority
 EXECUTED = tool.read_notebook(tool.NOTEBOOKS / "06_evaluation.ipynb")
 
@@ -38,6 +35,7 @@ def test_every_way_of_scoring_is_stored():
     assert {re.split("-(?:descriptions|evaluation)-", path.stem)[1] for path in SCORED} >= {
         "fresh",
         "fresh-refined",
+        "real",
         "moda",
     }
 
