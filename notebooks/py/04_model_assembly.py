@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | follow one photo through MODA, write the decisive steps yourself and compare them with the model, count 280 million parameters, save the model and load it again |
 # | **You need** | Python and one classifier that you have trained before; no GPU, no artefact of an earlier notebook |
-# | **Time and cost** | laptop, `mini`: under a minute, nothing to download · CPU, T4 or A100, `full`: about three minutes and 1.3 GB to download (calculated; no GPU is used) |
+# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · CPU, T4 or A100, `full`: about three minutes and 1.3 GB to download (calculated; no GPU is used) |
 
 # %% [markdown]
 # **Contents**

@@ -27,7 +27,7 @@
 # |---|---|
 # | **You will** | encode every photo once, check the model before you train it, write out one training step, train by the original recipe, read the curves, break a run off to see it go on, and spoil the training in four ways on purpose |
 # | **You need** | the dataset of notebook 1, better with the captions of 2 and 3; the assembly of notebook 4 helps; no GPU in mini |
-# | **Time and cost** | laptop, `mini`: about two minutes · CPU, `full`: one to three hours · T4, `full`: about ten minutes · A100, `full`: about three minutes (the last three calculated; section 8 shows what has been measured) |
+# | **Time and cost** | laptop, `mini`: about two minutes ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: one to three hours · T4, `full`: about ten minutes · A100, `full`: about three minutes (the last three calculated; section 8.1 shows what has been measured) |
 
 # %% [markdown]
 # **Contents**
@@ -85,11 +85,12 @@ EXISTING_RUN = "continue"  # @param ["continue", "load", "start over"]
 # %%
 item = dataset["train"][0]
 for kind in ("template", "raw", "refined"):
-    text = item[f"description_{kind}"]
-    print(f"{'>' if kind == CAPTIONS else ' '} {kind:9} {text or '-'}")
+    texts = [text for text in dataset["train"][f"description_{kind}"] if text]
+    print(f"{'>' if kind == CAPTIONS else ' '} {kind:9}{len(set(texts)):6,} different ones among "
+          f"{len(texts):5,}, such as: {item[f'description_{kind}'] or '-'}")
 
 # %% [markdown]
-# Refined ones are the best teacher: their sentences vary, their facts are the catalogue's. Try `raw` once you have them, and look for the words that no photo of the item shows. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
+# Refined ones are the choice made for you: they vary, and notebook 3 has held what they say against the catalogue. What a model makes of the other kinds, you can see for yourself: choose one, give section 8 another run name, and look in section 10 for words that the photo does not show. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
 #
 # ## 2. Encode every photo once
 #
@@ -113,7 +114,7 @@ few = dataset["train"]["image"][:32]
 begin = time.perf_counter()
 with torch.inference_mode():
     pixel_values = processor(images=[photo.convert("RGB") for photo in few])["pixel_values"]
-    model.encode_images(pixel_values.to(device))
+    model.encode_images(pixel_values.to(device)).cpu()  # or a GPU might not be done yet
 seconds = (time.perf_counter() - begin) / len(few) * dataset["train"].num_rows
 print(f"all training photos, once: {seconds:.1f} s; in each of {profile.epochs} epochs: "
       f"{profile.epochs * seconds / 60:.1f} minutes")
@@ -138,7 +139,7 @@ for split, rows in examples.items():
 #
 # ### 2.1 A quarter of the photo is cut away
 #
-# CLIP's preprocessing scales the shorter side to the encoder's size and takes the square in the middle. Of a photo in the format 3:4 a quarter goes: a strip above and one below. Does that hurt? Here are the photos that lose most of their item, and how many of a sample lose a noticeable part:
+# CLIP's preprocessing scales the shorter side to the encoder's size and takes the square in the middle. Of a photo in the format 3:4 a quarter goes: a strip above and one below (of one in 4:3, a strip on either side). Does that hurt? Here are the photos that lose most of their item, and how many of a sample lose a noticeable part:
 
 # %%
 import numpy as np
@@ -158,17 +159,20 @@ print(f"{np.mean(lost > 0.1):.0%} of {len(lost)} photos lose more than a tenth o
 figure, axes = plots.figure(1, 4, height=2.5)
 for axis, index in zip(axes.flat, lost.argsort()[::-1]):
     width, height = sample[index].size
-    side = min(width, height)
     axis.imshow(sample[index].convert("RGB"))
-    for edge in (0, height - (height - side) // 2):
-        axis.axhspan(edge, edge + (height - side) // 2, color=plots.VERMILION, alpha=0.35, lw=0)
-    axis.set(title=f"{lost[index]:.0%} lost", ylim=(height, 0))
+    for length, mark in ((height, axis.axhspan), (width, axis.axvspan)):
+        strip = (length - min(width, height)) / 2  # none of the shorter side
+        for edge in (0, length - strip):
+            mark(edge, edge + strip, color=plots.VERMILION, alpha=0.35, lw=0)
+    axis.set(title=f"{lost[index]:.0%} lost", xlim=(0, width), ylim=(height, 0))
     axis.axis("off")
 plots.stamp(figure, profile, len(lost), note="red: cut away")
 figure
 
 # %% [markdown]
-# The other ways are to *pad* the photo to a square (nothing is lost, but the item gets smaller, between two black bars) or to *squeeze* it (nothing is lost, but shapes change). Both are settings of the image processor. Which one suits the encoder best, a simple test can tell: give each validation photo its nearest training photo. Do the two agree in product type, in colour, in gender?
+# In `mini`: every item is drawn in the middle of its photo, so the cut takes white paper only.
+#
+# The other ways are to *pad* the photo to a square (nothing is lost, but the item gets smaller, between two black bars) or to *squeeze* it (nothing is lost, but shapes change). Both are settings of the image processor. Which one suits the encoder best, a simple test can tell: give each validation photo its nearest training photo. Do the two agree in product type, in colour, in gender? (± is the 95 % interval of a share; two shares whose intervals overlap may be equal.)
 
 # %%
 import copy
@@ -180,6 +184,7 @@ ways = {"cut": {"shortest_edge": side}, "padded": {"max_height": side, "max_widt
         "squeezed": {"height": side, "width": side}}
 known, new = (rows.select(range(min(400, rows.num_rows)))
               for rows in (dataset["train"], dataset["validation"]))
+print(f"n = {new.num_rows} validation photos")
 
 for way, size in ways.items():
     images = copy.deepcopy(processor.image_processor)
@@ -190,7 +195,8 @@ for way, size in ways.items():
     nearest = known.select((queries @ table.T).argmax(dim=1).tolist())
     same = {column: np.mean([a == b for a, b in zip(nearest[column], new[column])])
             for column in ("product_type", "colour", "gender")}
-    print(f"{way:9}", "  ".join(f"{column} {share:.0%}" for column, share in same.items()))
+    error = {column: 1.96 * (s * (1 - s) / new.num_rows) ** 0.5 for column, s in same.items()}
+    print(f"{way:9}", "  ".join(f"{c} {100 * s:.0f} ± {100 * error[c]:.0f} %" for c, s in same.items()))
 
 # %% [markdown]
 # An encoder does best with pictures like those it has learnt from, and CLIP's relatives have learnt from cut ones. So we keep the cut unless another line is clearly better here. To train with another one, set `processor.image_processor.size` before `load_examples`: the embeddings get a file of their own, and the setting is stored with the trained model, so that `describe()` follows it.
@@ -366,7 +372,7 @@ print(f"\n{config.epochs} epochs of {steps} steps: {config.epochs * steps} chang
 #
 # ## 8. Train
 #
-# A finished run is recognised and loaded, an interrupted one goes on. If a run is refused because it was begun with other captions or settings, the message says what differs, and `EXISTING_RUN` in section 1 offers two ways on.
+# A finished run is recognised and loaded, an interrupted one goes on. If a run is refused because it was begun with other captions or settings, the message says what differs, and `EXISTING_RUN` in section 1 offers two ways on. On a machine with several GPUs, `accelerate launch -m moda_utils.training` in a terminal trains the same run on all of them; this cell then loads it.
 
 # %%
 from IPython.display import display
@@ -389,7 +395,7 @@ redraw(history)
 # %% [markdown]
 # ### 8.1 What it costs elsewhere
 #
-# Time and memory of 20 epochs, as stored in `benchmarks/results/`. A line without a measurement says so. *Original* is the original notebook's way of encoding in every epoch, measured beside ours in the same run; the 104 minutes are that notebook's own figure, which nobody has repeated here.
+# Time and memory of 20 epochs, as stored in `benchmarks/results/`. A line without a measurement says so, and so does a time that was calculated from fewer epochs. *Original* is the original notebook's way of encoding in every epoch, measured beside ours in the same run; the 104 minutes are that notebook's own figure, which nobody has repeated here.
 
 # %%
 from moda_utils.profiles import ROOT
@@ -399,22 +405,26 @@ def stored(pattern):
     found = sorted((ROOT / "benchmarks" / "results").glob(f"{pattern}.json"))
     return read_json(found[0]) if found else None
 
-print(f"{'':44}{'original':>12}{'ours':>12}{'memory':>9}")
-print(f"{'FashionCLIP, OPT-125M, A100 (its own figure)':44}{'104 min':>12}{'':>12}")
+def cells(way):
+    calculated = "calculated" if way.get("seconds_20_epochs_calculated") else ""
+    memory = "" if way["peak_gb"] is None else f"{way['peak_gb']:.1f} GB"
+    return f"{way['seconds_20_epochs'] / 60:8.1f} min {calculated:10}{memory:>8}"
+
+print(f"{'':38}{'original':>12}{'ours':>31}")
+print(f"{'the original notebook on an A100':38}{'104 min':>12} its own figure")
 for name, pattern in {"CPU": "full-cpu-training", "T4": "full-*t4*-training",
                       "A100": "full-*a100*-training", "H100 or H200": "full-*h?00*-training"}.items():
-    label = f"real sizes, {name}"
     if result := stored(pattern):
-        label += f", {result['items']:,} items"
-        a, b = result["original"], result["ours"]
-        print(f"{label:44}{a['seconds_20_epochs'] / 60:8.1f} min{b['seconds_20_epochs'] / 60:8.1f} min"
-              f"{b['peak_gb']:6.1f} GB")
+        label = f"real sizes, {result['device']}, {result['items']:,} items"
+        print(f"{label:38}{cells(result['original'])}{cells(result['ours'])}")
     else:
-        print(f"{label:44}{'not yet run':>24}")
+        print(f"{'real sizes, ' + name:38}{'not yet run':>15}")
 if small := stored("mini-cpu-training-seeds"):
-    first = small["runs"][0]
-    print(f"{'small models, CPU, ' + str(small['items']) + ' items':44}{'':12}"
-          f"{first['seconds'] / 60:8.1f} min{first['peak_gb']:6.1f} GB")
+    first = small["runs"][0] | {"seconds_20_epochs": small["runs"][0]["seconds"]}
+    label = f"small models, {small['device']}, {small['items']:,} items"
+    print(f"{label:38}{'':31}{cells(first)}")
+else:
+    print(f"{'small models, CPU':38}{'not yet run':>15}")
 
 # %% [markdown]
 # ## 9. Read the curves
@@ -448,7 +458,7 @@ rising = last["loss"] > 1.02 * best["loss"]
 print("it has begun to learn by heart" if rising else "no sign yet of learning by heart")
 
 # %% [markdown]
-# Beside the original notebook's losses, which it printed itself: can its shape be recognised? Only the shape: it had other photos, another vocabulary and template captions, whose few words are easy to foresee. Varied sentences leave more to guess, however well a model sees, so they keep a higher loss.
+# Beside the original notebook's losses, which it printed itself: can its shape be recognised? Only the shape: it had other photos, another vocabulary and template captions, whose few words are easy to foresee. Varied sentences leave more to guess, however well a model sees, so their validation loss stays higher.
 
 # %%
 plots.loss_curves(history, original=True, **about)
@@ -524,9 +534,15 @@ with tempfile.TemporaryDirectory() as folder:
         small_run(f"{folder}/broken", disconnect)
     except Disconnected:
         print("\nThe runtime is gone. A new one runs the cell again:\n")
-    resumed = small_run(f"{folder}/broken")
+    trained = []  # by the second run
+    resumed = small_run(f"{folder}/broken", lambda now: trained.append(now.rows[-1]["epoch"]))
+
+# %% [markdown]
+# Equal losses alone would prove little: a run that begins anew has them, too. So first: what did the second run train?
 
 # %% tags=["nbval-check-output"]
+kept = [row["step"] for row in resumed.of("train") if row["epoch"] < trained[0]]
+print(f"it went on after step {kept[-1]} of {resumed.rows[-1]['step']}, with the epochs {trained}")
 pairs = list(zip(whole.rows, resumed.rows, strict=True))
 close = all(math.isclose(a["loss"], b["loss"], rel_tol=1e-3) for a, b in pairs)
 print(f"{len(pairs)} losses of the broken run equal those of the unbroken one:", close)
@@ -619,15 +635,17 @@ for way in ("table", "encoder") if ENCODE_IN_THE_LOOP else ("table",):
             with torch.no_grad():
                 inputs["image_embeds"] = model.encode_images(pixel_values)
         endless(**inputs).loss.backward()
+        endless.projection[0].weight.grad.norm().item()  # or a GPU might not be done yet
     seconds[way] = time.perf_counter() - begin
-print("  ".join(f"{way}: {value:.2f} s" for way, value in seconds.items()))
+print("  ".join(f"{way}: {value:.2f} s" for way, value in seconds.items()),
+      f"  ratio {seconds[way] / seconds['table']:.1f}")
 
 # %% [markdown]
-# In mini: both encoder and language model are small, so the difference is a matter of a few seconds. With FashionCLIP, large photos and a fast GPU that waits for the CPU it is nearly all the time there is; section 8.1 has the comparison at real size.
+# In `mini`: both models and all photos are small, so this ratio says little about real ones. It grows with the photos, the encoder and the speed of a GPU that has to wait for the CPU; section 8.1 has the comparison at real size.
 #
 # ### 12.3 Too few steps
 #
-# An accumulation of 8 is right for the few thousand items of the real set. On a small set it leaves a handful of steps, and each moves the weights only so far, however calm its gradient.
+# The original's accumulation of 8 was chosen for a few thousand items. On a small set it leaves a handful of steps, and each moves the weights only so far, however calm its gradient.
 
 # %%
 ACCUMULATION = 8
