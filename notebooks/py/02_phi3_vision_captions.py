@@ -512,7 +512,7 @@ else:
 #
 # How long will the catalogue take at this pace?
 
-# %%
+# %% tags=["measured"]
 if captioner is None:
     print(SKIPPED)
 else:
