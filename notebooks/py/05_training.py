@@ -700,7 +700,7 @@ for rate in (1e-4, 1e-3, 1e-2):
 check("05.1")  # then: check("05.1", your_rate)
 
 # %% [markdown]
-# **2 (medium). Too few steps.** The original lost each group of fewer than 8 batches. How many steps would that leave in 20 epochs here? Compare 12.3 with an accumulation of 8 at a higher learning rate: does it make up for the missing steps, and how far?
+# **2 (medium). Too few steps.** The original lost each group of fewer than 8 batches. How many steps would that leave in 20 epochs here? Compare section 12.3 with an accumulation of 8 at a higher learning rate: does it make up for the missing steps, and how far?
 
 # %%
 for accumulation in (1, 8, 64):
