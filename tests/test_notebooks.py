@@ -202,6 +202,19 @@ def test_prose_holds_no_result(path):
         assert numbers_like_results(text) <= QUOTED.keys(), text
 
 
+@every_notebook
+def test_where_mini_and_full_differ_both_are_told(path):
+    """A box of two lines: what holds for the small models, and what to expect of the real ones."""
+    openings = [re.findall(r"^> \*\*(In `mini`|With real [\w ]+):\*\*", text, re.MULTILINE)
+                for text in prose_cells(path)]  # fmt: skip
+    boxes = [opening for opening in openings if opening]
+    if path.name[:2] in REQUIRED:
+        assert boxes, "nobody is told what real weights change"
+    for box in boxes:
+        assert box[0] == "In `mini`" and box[1].startswith("With real")
+        assert len(box) == 2
+
+
 def test_what_looks_like_a_result_is_told_from_sizes_and_numbers_of_sections():
     results = (
         "MODA is right for 97 % of them",

@@ -74,7 +74,8 @@ print(f"{share.index[0]}: {share.iloc[0]:.0%} of all items")
 #
 # Where the small models and the real ones differ, say so in the same two lines:
 #
-# > **Here:** drawn photos, small models.
+# > **In `mini`:** drawn photos, small models, and what that means for this section.
+# >
 # > **With real weights:** what changes, what to expect, and who has measured it (nobody yet, the original notebook, a paper).
 #
 # ## 2. Write it out once

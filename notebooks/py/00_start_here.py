@@ -172,7 +172,7 @@ after = say(three)
 plots.before_after(photos(three), {"before": before, "after": after}, profile=profile)
 
 # %% [markdown]
-# Three photos prove nothing. Let it describe all unseen ones and count: in how many is the colour right, the product type, the gender, the use?
+# Three photos prove nothing. Let it describe all unseen ones and count: in how many is the colour right, the product type, the gender, the use? *Predict first: which of the four will be right most often, and does that one need a look at the photo?*
 
 # %%
 from moda_utils.evaluation import grade
@@ -182,7 +182,13 @@ for name in ("colour", "category", "gender", "style"):
     print(f"{name:10} right for {(grades[name] == 10).sum():3} of {len(unseen)} unseen photos")
 
 # %% [markdown]
-# Is that good? It depends on how far one gets without looking, on how many photos that is, and on which mistakes are left. [Notebook 06](06_evaluation.ipynb) answers all three. First, what was it that you trained?
+# Is that good? It depends on how far one gets without looking, on how many photos that is, and on which mistakes are left. [Notebook 06](06_evaluation.ipynb) answers all three.
+#
+# > **In `mini`:** drawn photos, and an encoder that was trained on drawings of the same kind: most answers should be right.
+# >
+# > **With real weights:** the same cells train FashionCLIP and OPT-125M on real photos. Expect sentences that are well formed long before they are right. How many are right after this minute, nobody has measured yet.
+#
+# First, what was it that you trained?
 #
 # ## 2. What you just did
 #
@@ -194,9 +200,9 @@ from moda_utils import show_figure
 show_figure("04")
 
 # %% [markdown]
-# * The **image encoder** is FashionCLIP, or in mini a small relative of it. It has learnt which photos and texts belong together, so its embedding of a photo is rich in what words can say. It stays *frozen*.
+# * The **image encoder** is FashionCLIP, or in `mini` a small relative of it. It has learnt which photos and texts belong together, so its embedding of a photo is rich in what words can say. It stays *frozen*.
 # * The **projection** turns the embedding into one vector of the size of the language model's word vectors. To the language model the photo looks like a strange word.
-# * The **language model** is OPT, or in mini a small relative of it. It reads that word and goes on writing, one piece of a word after another, until it writes the sign for the end.
+# * The **language model** is OPT, or in `mini` a small relative of it. It reads that word and goes on writing, one piece of a word after another, until it writes the sign for the end.
 #
 # This is **MODA**, the Multimodal Object Description Assistant. Only part of it was changed by training:
 
@@ -210,7 +216,7 @@ print(f"{trained:,} of {every:,} parameters were trained")
 #
 # ## 3. What vision-language models are
 #
-# A **vision-language model** (VLM) takes in pictures and text and puts out text. Many of the well-known ones are built like yours: a vision encoder and a language model that exist already, and a *connector* that is trained to join them. The picture becomes a few vectors, and these stand in front of the words as if they were words themselves:
+# Language models such as [Llama](https://arxiv.org/abs/2302.13971), [Mistral](https://arxiv.org/abs/2310.06825), [ChatGPT](https://openai.com/index/chatgpt/) and [Gemini](https://deepmind.google/technologies/gemini/) write text. A **vision-language model** (VLM) takes in pictures and text and puts out text. Many of the well-known ones are built like yours: a vision encoder and a language model that exist already, and a *connector* that is trained to join them. The picture becomes a few vectors, and these stand in front of the words as if they were words themselves:
 
 # %% cellView="form"
 # @title Figure: any vision-language model of this kind { display-mode: "form" }
@@ -219,11 +225,11 @@ show_figure("vlm")
 # %% [markdown]
 # | Model | Vision encoder | Connector | Language model |
 # |---|---|---|---|
-# | LLaVA 7B, 13B | CLIP ViT-L/14 | two layers with GELU (in the first version one linear layer) | Vicuna |
-# | MiniGPT-4 7B, 13B | EVA ViT-g with a Q-Former, which boils the photo down to 32 vectors | linear layer | Vicuna |
-# | PaLI 3B, 15B, 17B | ViT-G or ViT-e | linear layer | mT5 |
-# | PaliGemma 3B | SigLIP So400m | linear layer | Gemma 2B |
-# | **MODA** | FashionCLIP ViT-B/32 | two layers with GELU | OPT-125M |
+# | [LLaVA](https://arxiv.org/abs/2304.08485) 7B, 13B | [CLIP](https://arxiv.org/abs/2103.00020) ViT-L/14 | two layers with GELU (in the first version one linear layer) | [Vicuna](https://lmsys.org/blog/2023-03-30-vicuna/) |
+# | [MiniGPT-4](https://arxiv.org/abs/2304.10592) 7B, 13B | EVA ViT-g with a Q-Former, which boils the photo down to 32 vectors | linear layer | Vicuna |
+# | [PaLI](https://arxiv.org/abs/2209.06794) 3B, 15B, 17B | [ViT](https://arxiv.org/abs/2010.11929)-G or ViT-e | linear layer | [mT5](https://arxiv.org/abs/2010.11934) |
+# | [PaliGemma](https://arxiv.org/abs/2407.07726) 3B, after [PaLI-3](https://arxiv.org/abs/2310.09199) | [SigLIP](https://arxiv.org/abs/2303.15343) So400m | linear layer | [Gemma](https://arxiv.org/abs/2403.08295) 2B |
+# | **MODA** | [FashionCLIP](https://doi.org/10.1038/s41598-022-23052-9) ViT-B/32 | two layers with GELU | [OPT-125M](https://arxiv.org/abs/2205.01068) |
 #
 # How large are they, and what of them is trained? (Sizes as the papers state them, rounded; section 4 counts for itself.)
 
@@ -350,8 +356,39 @@ figure
 # | [**4. Assembly**](04_model_assembly.ipynb) | MODA from its parts, every parameter counted |
 # | [**5. Training**](05_training.ipynb) | the trained model, loss curves, a run that survives a disconnect |
 # | [**6. Evaluation**](06_evaluation.ipynb) | scores on five criteria with intervals, beside floors and ceilings |
+# | [7. Use it](07_use_it.ipynb), an extra | a faster model, a web page, a model card |
 #
-# Notebooks 2 and 3 may be left out: the catalogue's own sentences are enough to go on with. Every notebook begins with this map, on which orange marks what it adds:
+# Notebooks 2 and 3 may be left out: the catalogue's own sentences are enough to go on with.
+#
+# <details><summary><b>Glossary</b>: the words of this course</summary>
+#
+# | Word | Meaning |
+# |---|---|
+# | artefact | a file that a notebook leaves for later ones |
+# | batch, epoch | the items of one pass through the model; one round over all items |
+# | blind | a model trained with the wrong photos: what can be guessed without looking |
+# | caption, description | one sentence about one photo; *template*, *raw* or *refined*, by who made it |
+# | distillation | a small model (the student) learns what a large one (the teacher) has written |
+# | embedding | a list of numbers that stands for a photo or a word |
+# | encoder | the network that turns a photo into its embedding |
+# | floor, rival, ceiling | what to compare with: who never looks, who looks without writing, who was told the answers |
+# | frozen | not changed by training |
+# | greedy | always take the most probable next token |
+# | group | items that share a photo or a title; they stay in one split |
+# | int8 | a number in one byte instead of four |
+# | interval | where the value would most likely lie with other items of the same kind |
+# | label -100 | nothing is asked at this place, so nothing is learnt there |
+# | loss | the average surprise per token; training makes it fall |
+# | OCR leak | a word that is printed on the item turns up in its description |
+# | padding | what fills up the shorter rows of a batch |
+# | profile | `mini` or `full`: which models and photos the same cells use |
+# | projection, connector | the network between encoder and language model |
+# | split | train: to learn from; validation: to choose by; test: read once, at the end |
+# | token | a word or a piece of one, with a number; `</s>` is the token for the end |
+#
+# </details>
+#
+# Every notebook begins with this map, on which orange marks what it adds:
 
 # %% cellView="form"
 # @title Figure: what you have made so far { display-mode: "form" }
@@ -368,7 +405,9 @@ progress()
 # %% [markdown]
 # ### 6.1 Two profiles
 #
-# All notebooks run in two sizes, with the same cells. **mini** runs on any computer without a network: drawn photos, and small models that come with the course. **full** uses real photos, FashionCLIP, OPT-125M and Phi-3. The setup cell chooses and says why; to choose yourself, use its form, or set `MODA_PROFILE` before you start Jupyter. A number from mini says something about the method, never about MODA.
+# All notebooks run in two sizes, with the same cells. **`mini`** runs on any computer without a network: drawn photos, and small models that come with the course. **`full`** uses real photos, FashionCLIP, OPT-125M and Phi-3. The setup cell chooses and says why; to choose yourself, use its form, or set `MODA_PROFILE` before you start Jupyter. A number from `mini` says something about the method, never about MODA.
+#
+# Where the two differ in what you should expect, a box like the one of section 1.6 says so, and who has measured it.
 #
 # ### 6.2 If something goes wrong
 #

@@ -68,7 +68,11 @@ from moda_utils.catalog import load_photos, read_catalog
 #
 # The course uses a public set of product photos, *Fashion Images* on Kaggle: clothes for children and shoes for adults, one photo and one row of metadata each. The profile `full` downloads it; no account is needed.
 #
-# The profile `mini` draws a stand-in: clip-art clothes and shoes in the same folders, with the same columns and, on purpose, the same flaws. Everything below works on either. (Own photos? Point the environment variable `MODA_DATA_DIR` at a folder of this layout.)
+# The profile `mini` draws a stand-in: clip-art clothes and shoes in the same folders, with the same columns. Everything below works on either. (Own photos? Point the environment variable `MODA_DATA_DIR` at a folder of this layout.)
+#
+# > **In `mini`:** drawn photos with the flaws of the real set built in: copies of a photo, shared titles, rare classes, columns that hide behind each other.
+# >
+# > **With real photos:** the same flaws in other proportions, and new ones: photos in other sizes, some of them grey, brands that show. No model is used, so every count below is the count of your catalogue.
 
 # %%
 root = load_photos(profile)
@@ -204,7 +208,7 @@ def break_some(folder: Path) -> None:
 
 
 # %% [markdown]
-# A missing photo, one cut off, one that is no image, one without a row, and a product number used twice. Before you run the next cell: how many items will be left of the twelve?
+# A missing photo, one cut off, one that is no image, one without a row, and a product number used twice. *Predict first: how many items will be left of the twelve?*
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -292,7 +296,7 @@ def leak(split: pd.Series, key: pd.Series) -> float:
 
 
 # %% [markdown]
-# How much of such a test set has the model already seen in training? Try twenty shuffles, since one could be lucky.
+# *Predict first: how much of such a test set has the model already seen in training?* Try twenty shuffles, since one could be lucky.
 
 # %% tags=["nbval-check-output"]
 for name, key in (("photo", items.image_sha256), ("title", titles)):
@@ -358,6 +362,8 @@ plots.photo_grid([root / name for name in largest.image], captions, profile=prof
 # ### 5.3 The grouped split
 #
 # `assign_splits` deals the groups in a seeded random order, each to the split that lacks most items of its product types. So the splits come out near 80, 10 and 10 percent, and each type is divided about alike (**stratified**) as far as the groups allow.
+#
+# > **What we do differently from the original notebook.** It deals single items to train and test at random, without a seed, so copies of a photo fall on both sides; and its test split also chooses the best epoch. Here groups stay together, the split can be repeated, and validation does the choosing.
 
 # %% tags=["nbval-check-output"]
 for name in ("train", "validation", "test"):
@@ -440,7 +446,7 @@ captions = [template_description(row) for row in shown.to_dict("records")]
 plots.photo_grid([root / name for name in shown.image], captions, profile=profile, n=len(items))
 
 # %% [markdown]
-# Correct, and dull: many items share one sentence, and nothing is said about sleeves, patterns or heels. That is why notebook 02 will ask a large model to describe each photo, and notebook 03 will correct its answers. Templates are a good start all the same: they need no GPU, and every word in them can be checked.
+# Correct, if the catalogue is, and dull: many items share one sentence, and nothing is said about sleeves, patterns or heels. That is why notebook 02 will ask a large model to describe each photo, and notebook 03 will correct its answers. Templates are a good start all the same: they need no GPU, and every word in them can be checked.
 #
 # ## 7. Save the dataset
 #

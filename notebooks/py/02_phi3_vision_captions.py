@@ -259,6 +259,8 @@ for name, model in (("Phi-3 Vision", large), ("captioner here", small)):
 # ## 2. Prompt I
 #
 # What the decoder writes depends on what it reads first. This is the course's first prompt, word for word as the original MODA used it. (Only the line breaks are made to fit the page.)
+#
+# > **What we do differently from the original guide.** Its text describes this step and the next, its notebook leaves both out and trains on sentences made of the catalogue's columns. Here both steps are code, and every answer has a status.
 
 # %% tags=["nbval-check-output"]
 from textwrap import fill
@@ -451,7 +453,7 @@ plots.photo_grid([photo], [raw], profile=profile, columns=3, n=1)
 # %% [markdown]
 # ### 3.4 From the answer to a description
 #
-# The answer is text that should be JSON. Large models mostly manage, but not always: they add a greeting, forget a brace, or never stop. `parse_answer` returns the description and a *status*. Before you run it: which of these five would you still accept?
+# The answer is text that should be JSON. Models mostly manage, but not always: they may add a greeting, forget a brace, or never stop. `parse_answer` returns the description and a *status*. *Predict first: which of these five would you still accept?*
 
 # %% tags=["nbval-check-output"]
 from moda_utils.answers import parse_answer
@@ -509,6 +511,10 @@ else:
 
 # %% [markdown]
 # (In 16 bit a text may differ: where two words are about equally probable, rounding decides.) The batch size is computed from the free memory, as in section 3.1; should the memory run out all the same, it is halved and the batch tried again.
+#
+# > **In `mini`:** prompts and answers are short, so most of the time goes into starting small operations, and a batch starts them once for all its rows.
+# >
+# > **With real weights:** on a GPU expect the gain described above; nobody has measured it here yet. On a CPU expect none: the time goes into reading photo and prompt, which a batch does not shorten ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
 #
 # How long will the catalogue take at this pace?
 
@@ -611,7 +617,7 @@ show(shown, "Captions that repeat printed words") if len(shown) else print("no l
 #
 # ### 6.2 How often
 #
-# A rate is worth as much as its sample. The interval tells how far the rate could move with other photos from the same shop; if it is wide, raise `HOW_MANY`. (One thing it can't do: if *every* photo leaks, all resamples agree, and the interval shrinks to a point.)
+# *Predict first: in how many captions of photos with print does the word come back, although the prompt forbids it?* A rate is worth as much as its sample. The interval tells how far the rate could move with other photos from the same shop; if it is wide, raise `HOW_MANY`. (One thing it can't do: if *every* photo leaks, all resamples agree, and the interval shrinks to a point.)
 
 # %%
 if len(described):
@@ -628,7 +634,9 @@ else:
 # %% [markdown]
 # The two ways to judge can't be compared with each other. Against a list of words, the rate is a share of the photos that *have* print. By signs, it is a share of all captions, with false alarms (a "text message pattern") and misses (a slogan in small letters).
 #
-# In `mini`: the small captioner says what it reads because nearly all answers that it was trained on did so. That was our choice, to have a small stand-in for the large model's habit. It had to learn the reading itself, off the pixels: it knows the twenty words that drawn shirts carry, and takes any other word for one of them. So the rate above tells how well *it reads*; how often Phi-3 Vision leaks, only the profile `full` can tell.
+# > **In `mini`:** the small captioner says what it reads because nearly all answers that it was trained on did so; that was our choice. It had to learn the reading itself, off the pixels: it knows the twenty words that drawn shirts carry, and takes any other word for one of them. So the rate above tells how well *it reads*.
+# >
+# > **With real weights:** Phi-3 Vision was trained to read documents, so it knows far more words. The original guide shows one caption that repeats a print; how often that happens, nobody has measured yet.
 #
 # And the photos with print whose caption does *not* leak? Either the model could not read the word, or it obeyed. Misread words show which:
 

@@ -153,7 +153,11 @@ print(f"free on {device}: {free_memory(device) / 1e9:.1f} GB")
 #
 # ### 3.1 What it says
 #
-# Prompt I asked for a description. Prompt II hands over two texts and says how to settle their quarrel. As a whole:
+# Prompt I asked for a description. Prompt II hands over two texts and says how to settle their quarrel.
+#
+# > **What we do differently from the original guide.** It shows its Prompt II as a picture only, and its text names five columns, without the colour, and no check of the answers. Ours is written anew: the colour is among the columns, the opening varies, and section 5 checks every answer.
+#
+# As a whole:
 
 # %% cellView="form"
 # @title Figure: Prompt II, part by part { display-mode: "form" }
@@ -177,11 +181,11 @@ print(situation)
 print(*(fill(line, 88) for line in ("The catalogue is right." + rules).splitlines()), sep="\n")
 
 # %% [markdown]
-# * **Who wins** is said outright. Without that sentence a model tends to split the difference ("navy or black").
+# * **Who wins** is said outright. Without that sentence a model may split the difference ("navy or black").
 # * **"name all of them"**: what a description leaves out, a small model can't learn from it.
 # * **What to remove** is listed by kind: words, slogans, numbers, logos, brand names. The prompt can't name the word itself; we don't know it.
-# * **What to keep** stands in one sentence as well. A model that is only told what is wrong writes the row out as a sentence, and then we could have spared the photo.
-# * **"Begin it with"** differs from item to item. A model that writes greedily, asked in the same words for every item, begins all its sentences alike. `opening` chooses one of four ways by the hash of the photo: varied, and the same in every run.
+# * **What to keep** stands in one sentence as well. A model that is only told what is wrong may write the row out as a sentence, and then we could have spared the photo.
+# * **"Begin it with"** differs from item to item. A model that writes greedily, asked in the same words for every item, tends to begin all its sentences alike. `opening` chooses one of four ways by the hash of the photo: varied, and the same in every run.
 # * **40 words** and **JSON**, because a program reads the answer.
 #
 # ### 3.2 Fill it in
@@ -394,6 +398,7 @@ before_after(mended.head(6))
 # If none had to be sent back, that says something about the refiner *and* about the captions: it was asked for little that it had not learnt. If many had, read their reasons before you blame the model. A lexicon that doesn't know a word which the model uses for the right colour finds a fault where there is none.
 #
 # > **In `mini`:** drawn photos, and a small refiner that has learnt one grammar by heart.
+# >
 # > **With real weights:** Phi-3 Instruct was never trained on Prompt II, and real captions are built in many ways. Expect answers to be sent back, and look at the share of `fallback`; nobody has measured it yet.
 
 # %% [markdown]
@@ -605,7 +610,7 @@ print(f"{sum(passed)} of {len(passed)} mended captions pass")
 # %% [markdown]
 # ## Further reading
 #
-# * M. Abdin and others, [Phi-3 Technical Report](https://arxiv.org/abs/2404.14219): the refiner, and how little it was trained on.
+# * M. Abdin and others, [Phi-3 Technical Report](https://arxiv.org/abs/2404.14219): the refiner, and how its training data were chosen.
 # * A. Madaan and others, [Self-Refine](https://arxiv.org/abs/2303.17651): sending an answer back with feedback, studied.
 # * K. Greshake and others, [Not what you've signed up for](https://arxiv.org/abs/2302.12173): what a text can do to a prompt that it becomes a part of.
 # * L. Fan and others, [Improving CLIP Training with Language Rewrites](https://arxiv.org/abs/2305.20088), and Z. Lai and others, [VeCLIP](https://arxiv.org/abs/2310.07699): captions rewritten by language models as training data.

@@ -39,7 +39,7 @@
 # 8. What it says before training
 # 9. Save it, load it
 #
-# Run the next cell first. It prints what it found, and shows the whole model in one figure.
+# Run the next cell first. It prints what it found, and shows the whole model, at its real size, in one figure.
 
 # %% cellView="form" tags=["setup"]
 # @title Setup: run me first { display-mode: "form" }
@@ -65,7 +65,7 @@ profile = setup("04", PROFILE)
 #
 # They don't understand each other. The third part, the **projection**, is new, and it is the whole idea: it turns what the encoder sees into something that the language model can read like a word.
 #
-# In mini: both are small relatives of the same architectures, trained by this course on drawings.
+# In `mini`: both are small relatives of the same architectures, trained by this course on drawings. The cells are the same, and section 7 counts both sizes.
 
 # %%
 import torch
@@ -161,7 +161,7 @@ for row in unit @ unit.T:
     print("  ".join(f"{value:5.2f}" for value in row))
 
 # %% [markdown]
-# Values close together aren't a bad sign: all four are product photos, and the differences are what the projection will learn to read.
+# If all values are high, that is no bad sign: all four are product photos, and the differences, however small, are what the projection will learn to read.
 #
 # ## 3. The voice: a language model
 #
@@ -247,6 +247,8 @@ for name, part in {"image": image, "words": words, "sequence": sequence}.items()
 # * the **last `</s>`** is a question that matters. A model that is never asked for the end never learns to stop.
 #
 # Questions that don't count get the label -100, which the loss skips.
+#
+# > **What we do differently from the original notebook.** It ends each caption in the text `<\s>`, which is no token, and never asks for the real one; [notebook 5](05_training.ipynb) shows what comes of it. It also fills up with 0 where OPT's padding is 1: masked, and so harmless.
 
 # %% cellView="form"
 # @title Figure: two descriptions of different lengths { display-mode: "form" }
@@ -288,7 +290,7 @@ print("questions that count:", int(counts.sum()))
 #
 # ## 7. Every parameter counted
 #
-# First the model in front of us. *Frozen* means that training will not change it.
+# *Predict first: which of the three parts is the largest, and how much of the whole will be trained?* First the model in front of us. *Frozen* means that training will not change it.
 
 # %% tags=["nbval-check-output"]
 def size(part):
@@ -330,7 +332,7 @@ for name, (count, state) in rows.items():
     print(f"{name:24}{count:>12,}  {state}")
 
 # %% [markdown]
-# MODA is known as a model of 280 million parameters. That number counts FashionCLIP whole, with the half that encodes *texts*. To describe a photo, that half is not needed, so this implementation doesn't load it.
+# The original guide calls MODA a model of 280 million parameters. That number counts FashionCLIP whole, with the half that encodes *texts*. To describe a photo, that half is not needed, so this implementation doesn't load it.
 #
 # The projection is the smallest part by far, and its size is easy to check: each layer has inputs times outputs weights, and a bias per output.
 
@@ -361,7 +363,9 @@ plots.photo_grid(photos, [f"“{text.strip()[:90]}”" for text in ours], profil
 # %% [markdown]
 # The language model writes what it has always written. Where a text seems to fit its photo, it does so by luck: the projection's weights are random, so the image place holds a vector that means nothing to the reader.
 #
-# In mini: the small language model has seen nothing but descriptions of garments, so even its guesses sound like the trade. That makes it a good place to learn how little *sounding right* proves.
+# > **In `mini`:** the small language model has seen nothing but descriptions of garments, so even its guesses sound like the trade. That makes it a good place to learn how little *sounding right* proves.
+# >
+# > **With real weights:** OPT-125M has read a part of the web, so expect sentences about anything, or a few words again and again. No such run is stored here yet.
 #
 # ## 9. Save it, load it
 #

@@ -170,7 +170,7 @@ plots.stamp(figure, profile, len(lost), note="red: cut away")
 figure
 
 # %% [markdown]
-# In `mini`: every item is drawn in the middle of its photo, so the cut takes white paper only.
+# In `mini`: every item is drawn in the middle of its photo, so the cut takes white paper only. Real photos are not so kind; the share above counts those at hand.
 #
 # The other ways are to *pad* the photo to a square (nothing is lost, but the item gets smaller, between two black bars) or to *squeeze* it (nothing is lost, but shapes change). Both are settings of the image processor. Which one suits the encoder best, a simple test can tell: give each validation photo its nearest training photo. Do the two agree in product type, in colour, in gender? (± is the 95 % interval of a share; two shares whose intervals overlap may be equal.)
 
@@ -339,7 +339,7 @@ model.zero_grad()
 # %% [markdown]
 # ## 7. The recipe
 #
-# These are the settings of the original MODA. `accumulation` comes from the profile: eight batches make one step of 256 items in full. In mini: one batch makes one step, because the drawn set is small, and a few dozen large steps would not be enough to learn from.
+# These are the settings of the original MODA. `accumulation` comes from the profile: eight batches make one step of 256 items in `full`. In `mini`: one batch makes one step, because the drawn set is small, and a few dozen large steps would not be enough to learn from.
 
 # %%
 from dataclasses import asdict
@@ -458,7 +458,11 @@ rising = last["loss"] > 1.02 * best["loss"]
 print("it has begun to learn by heart" if rising else "no sign yet of learning by heart")
 
 # %% [markdown]
-# Beside the original notebook's losses, which it printed itself: can its shape be recognised? Only the shape: it had other photos, another vocabulary and template captions, whose few words are easy to foresee. Varied sentences leave more to guess, however well a model sees, so their validation loss stays higher.
+# Beside the original notebook's losses, which it printed itself: can its shape be recognised? Template captions, as it had them, use few words that are easy to foresee. Varied sentences leave more to guess, however well a model sees, so their validation loss stays higher.
+#
+# > **In `mini`:** other models, another vocabulary, drawn photos: compare shapes, never heights.
+# >
+# > **With real weights:** compare heights too, but only with template captions; and expect validation to end a little higher than the grey line, whose split let copies of photos through. The original has measured the grey lines, nobody has measured ours yet.
 
 # %%
 plots.loss_curves(history, original=True, **about)
@@ -480,7 +484,7 @@ figure
 # %% [markdown]
 # ## 10. The same photos along the way
 #
-# The three photos again, described by the snapshots. When do the words begin to follow the photo, and which come right first: the colour, the kind of garment, the people it is for?
+# The three photos again, described by the snapshots. *Predict first: which words come right first: the colour, the kind of garment, the people it is for?*
 
 # %%
 from moda_utils.training import load_weights

@@ -163,6 +163,8 @@ for sentence in ("A coral saree for women", "Ein rotes Kleid für Mädchen", "")
 #
 # Each criterion runs from 0 to 10 and can be checked by hand.
 #
+# > **What we do differently from the original guide.** A later version of it has the same five criteria, but a commercial language model gives the points. Here rules do: they cost nothing, say the same every time, and can be disputed word by word. Section 10.3 asks what a judge would have to prove first.
+#
 # | Criterion | Compares | Score |
 # |---|---|---|
 # | colour | the item's colour with the colours named | F1: naming a second colour costs a third |
@@ -381,7 +383,9 @@ plots.bars_with_intervals(everyone, profile=profile, n=result["n"], floors=floor
 # * **Shuffled** below majority: the right words about a wrong photo are worth less than the likeliest ones. Near MODA, the criterion could be had without looking.
 # * **Nearest** and **zero-shot** near MODA: the encoder does the hard part. A captioner earns its keep where it combines what it has seen apart, or where its captions say more than four columns do.
 #
-# In mini: on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind; that says that the method works, not that real photos are easy. On real photos it has to tell apart what it has never seen, and the scores show it.
+# > **In `mini`:** on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind. That says that the method works, not that real photos are easy: [on 400 of them](../README.md#measured-results) the same small models score far lower.
+# >
+# > **With real weights:** FashionCLIP has seen real clothes; expect scores between the two, with category and gender as the hard ones. Nobody has measured it yet: `make results PROFILE=full` stores the table when somebody has.
 #
 # The next cell draws the conclusions from the numbers.
 
@@ -821,7 +825,9 @@ if judge:
 # %% [markdown]
 # A judge is used from a rank correlation of 0.8 upwards, and only if nine answers in ten hold a grade: limits chosen before looking. Then its mean for each system is shown beside that of the rules. Where they differ, read the descriptions: either can be wrong.
 #
-# In mini: the refiner has been trained for one prompt only, and answers any other as if it were that one.
+# > **In `mini`:** the refiner has been trained for one prompt only, and answers any other as if it were that one.
+# >
+# > **With real weights:** Phi-3 Instruct follows rubrics; whether it agrees with these rules, nobody has measured yet.
 
 # %% [markdown]
 # ## What we learned

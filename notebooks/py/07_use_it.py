@@ -163,7 +163,9 @@ print(f"write is {before.write / before[:4].sum():.0%} of the time: {before.toke
 # %% [markdown]
 # Writing takes most of the time, whatever the size of the model, and for a reason: tokens come one after the other, and **each one reads every weight of the language model once**. With OPT-125M in float32 that is half a gigabyte of memory traffic per token, for a hundred million multiplications that the processor could do in far less time than the numbers take to arrive. The encoder has the opposite character: it uses each weight it has read for all patches of the photo at once.
 #
-# In mini: the weights fit into the processor's own memory (its *cache*), so what is left is mostly the cost of calling many small operations. Compare shares here; for milliseconds at real size see section 7.
+# > **In `mini`:** the weights fit into the processor's own memory (its *cache*), so what is left is mostly the cost of calling many small operations. Compare shares, not milliseconds.
+# >
+# > **With real weights:** memory traffic decides, as described above. Section 7 shows what has been measured at real size, with random weights, which cost the same time as trained ones.
 #
 # This gives three ideas, and none of them touches the training:
 #
@@ -228,7 +230,7 @@ plots.stamp(figure, profile, len(steps))
 figure
 
 # %% [markdown]
-# Which library should do it? Four were compared at real size by `benchmarks/int8.py`. The table is read from its result.
+# Which library should do it? `benchmarks/int8.py` compares four at real size. The table is read from its result.
 
 # %%
 import json
@@ -283,7 +285,7 @@ print("cut output layer and own loop, float32: all texts the same:", same)
 # First without int8: a smaller output layer and a loop of our own may not change a single word.
 
 # %% [markdown]
-# Now all three together: this is what `describe` uses on a processor.
+# Now all three together: this is what `describe` uses on a processor. *Predict first: which of the four stages get faster, and which can't?*
 
 # %% tags=["measured"]
 fast = FastModa.from_folder(best, int8=int8_works())
@@ -295,7 +297,7 @@ compared.round(1).rename_axis("milliseconds")
 
 
 # %% [markdown]
-# What to look for: *encode* and *write* should fall, the rest can't. In mini they may even rise: weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top. Small models should stay in float32; `describe` shows the other case here so that you can see it.
+# What to look for: *encode* and *write* should fall, the rest can't. In `mini`: they may even rise: weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top. Small models should stay in float32; `describe` shows the other case here so that you can see it.
 #
 # With a real model, opening a large photo becomes a part of the whole that one notices. For a folder it costs little: threads open the next photos while the model writes.
 #
@@ -337,11 +339,11 @@ sizes.round(1).rename_axis("megabytes of weights")
 print("less than half of the bytes:", bool(sizes["as shipped"].together < sizes.float32.together / 2))
 
 # %% [markdown]
-# Python, torch and transformers come on top, some hundreds of megabytes before the first weight is read. In mini they are nearly all of it.
+# Python, torch and transformers come on top, some hundreds of megabytes before the first weight is read. In `mini`: they are nearly all of it.
 #
 # ## 6. Is it still as good?
 #
-# int8 changes numbers, so it may change words. The same photos, the same five criteria as in notebook 6, before and after:
+# int8 changes numbers, so it may change words. *Predict first: in how many descriptions? Rather in those that were right, or in those that were wrong?* The same photos, the same five criteria as in notebook 6, before and after:
 
 # %%
 from moda_utils.evaluation import CRITERIA, grade, score
@@ -358,7 +360,7 @@ for index in changed[:5]:
 plots.bars_with_intervals(scores, profile=profile, n=len(test))
 
 # %% [markdown]
-# The same figures as bars. Where the whiskers of two bars overlap, the difference is none that these photos could show.
+# Where the whiskers of two bars overlap, the difference is none that these photos could show.
 
 # %% [markdown]
 # The two bars of a criterion come from the same photos, so compare them *photo by photo*: take the difference of the grades for each, and draw groups again for its interval, as in notebook 6. The aim was to lose at most one hundredth of the overall grade.
@@ -376,7 +378,11 @@ print(f"overall grade changed by {change.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 print(f"allowed loss {allowed:.3f}: {'kept' if -low <= allowed else 'NOT shown to be kept'}")
 
 # %% [markdown]
-# *Kept* means that even the lower end of the interval loses no more than allowed. If it isn't: look at the changed descriptions above before you blame int8. Near-ties between two words flip with any change of rounding, for better as often as for worse. `describe(photo, int8=False)` is always there.
+# *Kept* means that even the lower end of the interval loses no more than allowed. If it isn't shown, that may be due to int8 or to too few photos: look at the changed descriptions above. Where two words are nearly tied, any change of rounding can flip them. `describe(photo, int8=False)` is always there.
+#
+# > **In `mini`:** rows of weights are short, so a single rounding weighs more.
+# >
+# > **With real weights:** longer rows average out more of it. Whether the grade is kept there, nobody has measured yet; these cells do.
 #
 # ## 7. Beside other captioners
 #
@@ -479,7 +485,7 @@ else:
 # ## What we learned
 #
 # * **Writing is bound by memory, not by arithmetic**: each token reads every weight once. Smaller weights are faster weights.
-# * **int8 with a scale per row** keeps a quarter of the bytes; the words hardly notice. Measure it on your own photos all the same.
+# * **int8 with a scale per row** keeps a quarter of the bytes and most of the words. Whether the grade survives has to be measured, on your own photos.
 # * **A narrow task needs a narrow output**: most of a vocabulary is never said.
 # * **Compare in one run, and say what was run**: random weights tell time, not quality.
 # * **Nobody should have to trust a model without a card**, and a card's figures should come from a file.
