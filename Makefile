@@ -93,6 +93,8 @@ $(COLAB)/.installed: constraints-colab.txt requirements.txt requirements-dev.txt
 	@touch $@
 
 audit: ## are there known security holes in the versions of constraints.txt?
+	@$(PYTHON) -c 'import urllib.request as u; u.urlopen("https://pypi.org/pypi/pip/25.0/json", timeout=20)' 2>/dev/null || \
+	  { echo "PyPI's list of known security holes can't be reached from here: nothing was audited." >&2; exit 1; }
 	@test -x $(AUDIT)/bin/pip-audit || ($(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python $(QUIET) pip-audit)
 	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 

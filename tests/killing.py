@@ -1,6 +1,6 @@
 """Kill a stage of the course at a random moment, run it again, compare with an unbroken run.
 
-The stages are the course's own functions with small trained models: captioning, refinement,
+The stages are the course's own functions with toy models: captioning, refinement,
 embedding, training, and writing the dataset. Each runs in a process of its own that is ended by
 SIGKILL, as a lost Colab runtime is. `test_kills.py` does ten, `benchmarks/kills.py` thirty.
 """

@@ -12,6 +12,7 @@ import links
 import notebooks as tool
 from moda_utils.exercises import EXERCISES
 from moda_utils.profiles import ROOT
+from moda_utils.storage import read_json
 from running import execute, kernel_environment
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -354,6 +355,15 @@ def test_a_cell_to_start_from_is_announced(path):
                 "Starting here? Run the setup cell, then the next one."
             )
             assert re.search(r"^## \d+\. ", before.source, re.MULTILINE), "not a section's begin"
+
+
+def test_a_notebook_of_more_than_a_minute_has_a_section_to_start_from():
+    costs = read_json(ROOT / "benchmarks" / "results" / "mini-cpu-course.json")["notebooks"]
+    long = {name for name, cost in costs.items() if cost["seconds"] > 60}
+    begun = {
+        p.stem for p in NOTEBOOKS for cell in code_cells(read(p)) if "start-here" in tags(cell)
+    }
+    assert long <= begun
 
 
 def test_the_template_runs_and_has_the_form(tmp_path, monkeypatch):

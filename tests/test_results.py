@@ -31,6 +31,18 @@ def test_moda_is_above_every_floor_and_blind_near_majority(path):
     assert abs(blind - majority["value"]) <= NEAR
 
 
+def test_a_stored_figure_bears_the_name_of_what_it_was_measured_on():
+    """mini, full, or toy models that belong to no profile."""
+    for path in RESULTS.glob("*.json"):
+        profile = read_json(path).get("profile")
+        assert profile is None or path.name.startswith(f"{profile}-"), path.name
+
+
+def test_thirty_kills_changed_nothing():
+    kills = read_json(RESULTS / "toy-cpu-kills.json")
+    assert kills["n"] == len(kills["kills"]) == kills["reruns_equal_to_an_unbroken_run"] >= 30
+
+
 def test_every_way_of_scoring_is_stored():
     assert {re.split("-(?:descriptions|evaluation)-", path.stem)[1] for path in SCORED} >= {
         "fresh",

@@ -247,12 +247,13 @@ show_figure("landscape")
 #
 # ### 4.1 Count the parameters
 #
-# How large a model is needs no download: its *configuration*, a few numbers, says how many layers it has and how wide they are. PyTorch can build it on the *meta device*, where a tensor has a shape but no memory. Below are the published configurations of those relatives that the library transformers can build (MiniGPT-4 from the parts of BLIP-2 that it uses). PaLI was never published; for it we have to take the number in its name.
+# How large a model is needs no download: its *configuration*, a few numbers, says how many layers it has and how wide they are. PyTorch can build it on the *meta device*, where a tensor has a shape but no memory. Below are the published configurations of those relatives that the library transformers can build (MiniGPT-4 from the parts of BLIP-2 that it uses). PaLI was never published; for it we have to take the number in its name. Starting here? Run the setup cell, then the next one.
 
-# %%
+# %% tags=["start-here"]
 import torch
 import transformers as hf
 
+from moda_utils import plots
 from moda_utils.modeling_moda import ModaConfig
 
 wider = {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,

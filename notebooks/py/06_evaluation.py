@@ -127,9 +127,9 @@ show(some, "A random sample", texts, grades)
 #
 # ## 3. What does a sentence say?
 #
-# Descriptions are free text; the catalogue has columns. To compare them, we read the *attributes* out of a sentence: colours, product types, genders and uses. A list of words does it. It knows 31 product types, the colours of the catalogue and a few hundred synonyms, and it takes the longest match first.
+# Descriptions are free text; the catalogue has columns. To compare them, we read the *attributes* out of a sentence: colours, product types, genders and uses. A list of words does it. It knows 31 product types, the colours of the catalogue and a few hundred synonyms, and it takes the longest match first. Starting here? Run the setup cell, then the next one.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "start-here"]
 from moda_utils.attributes import extract
 
 def read(sentence):

@@ -458,9 +458,9 @@ else:
 # %% [markdown]
 # ## 9. Publish model and dataset
 #
-# A model that others can use needs a **card**: what it is, what it was trained on, how good it is and where it fails. `model_card` fills one from the files of this course; its scores are those of `evaluation/moda.json`, not typed by anyone.
+# A model that others can use needs a **card**: what it is, what it was trained on, how good it is and where it fails. `model_card` fills one from the files of this course; its scores are those of `evaluation/moda.json`, not typed by anyone. Starting here? Run the setup cell, then the next one.
 
-# %%
+# %% tags=["start-here"]
 from moda_utils.publishing import model_card, publish
 
 card = model_card(profile, "your-name/moda")
