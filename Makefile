@@ -102,6 +102,7 @@ audit: ## are there known security holes in the versions of constraints.txt?
 notebooks: setup ## execute all twins from nothing, store the notebooks and that run's figures
 	@rm -rf build/clean
 	@$(RUN) tools/notebooks.py --home build/clean
+	@$(RUN) -m images.make_figures strip
 	@MODA_HOME=build/clean $(MAKE) results
 
 twins: setup ## do notebooks and twins say the same?

@@ -1,7 +1,8 @@
 """Draw the course's figures into this folder: python -m images.make_figures [NAME ...]
 
 NN.png and moda_NN.png belong to notebook NN, where the setup cell shows them; a cell shows any
-other by `show_figure("tiles")`. Figures that overlap or run off the page are refused.
+other by `show_figure("tiles")`. Figures that overlap or run off the page are refused. strip.png is
+taken from the stored notebook 07: `make notebooks` makes it anew.
 """
 
 import argparse
@@ -9,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .drawing import architecture, background, overview, pipeline, results, teachers
+from .drawing import architecture, background, outputs, overview, pipeline, results, teachers
 from .drawing.board import Page
 
 HERE = Path(__file__).resolve().parent
-FAMILIES = (overview, background, pipeline, teachers, architecture, results)
+FAMILIES = (overview, background, pipeline, teachers, architecture, results, outputs)
 FIGURES = {name: draw for family in FAMILIES for name, draw in family.FIGURES.items()}
 
 

@@ -5,12 +5,13 @@ import pytest
 from PIL import Image
 
 from images import make_figures
-from images.drawing import board, teachers
+from images.drawing import board, outputs, teachers
 from images.make_figures import FIGURES, HERE
 from moda_utils import plots
 
 STORED = {path.stem: path for path in HERE.glob("*.png")}
 LARGEST, LARGEST_ALL = 60_000, 1_200_000  # bytes
+LARGEST_OUTPUT = 150_000  # of a picture that is taken from a notebook: photos have many colours
 
 
 def small(picture: Image.Image) -> np.ndarray:
@@ -23,7 +24,8 @@ def small(picture: Image.Image) -> np.ndarray:
 def test_every_figure_is_stored_and_small():
     assert set(STORED) == set(FIGURES)
     sizes = {name: path.stat().st_size for name, path in STORED.items()}
-    assert {name: size for name, size in sizes.items() if size > LARGEST} == {}
+    limits = dict.fromkeys(sizes, LARGEST) | dict.fromkeys(outputs.FIGURES, LARGEST_OUTPUT)
+    assert {name: size for name, size in sizes.items() if size > limits[name]} == {}
     assert sum(sizes.values()) <= LARGEST_ALL
 
 
@@ -80,3 +82,9 @@ def test_a_changed_prompt_asks_for_new_remarks(monkeypatch, tmp_path):
 def test_figures_and_plots_share_one_palette():
     for name in board.__all__:
         assert getattr(board, name) == getattr(plots, name)
+
+
+def test_a_picture_is_only_taken_from_a_cell_that_was_executed():
+    assert outputs.output_picture("07_use_it", "describe(mine[:4])").width > 500
+    with pytest.raises(ValueError, match="07_use_it: no picture below a cell with 'no such code'"):
+        outputs.output_picture("07_use_it", "no such code")

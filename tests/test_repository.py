@@ -329,6 +329,13 @@ def test_results_are_rendered_as_stored(tmp_path, monkeypatch):
             "trained_on": "960 drawn items",
             "systems": {"moda": moda, "majority": system},
         },
+        "mini-cpu-descriptions-fresh-refined": {
+            "profile": "mini",
+            "data": "fresh drawn items",
+            "n": 1000,
+            "trained_on": "960 drawn items, refined",
+            "systems": {"moda": system, "teacher_raw": {"missing": "no captions"}},
+        },
         "mini-cpu-evaluation-moda": {
             "profile": "mini",
             "data": "drawn",
@@ -353,6 +360,14 @@ def test_results_are_rendered_as_stored(tmp_path, monkeypatch):
     assert "| teacher raw | not here: no captions | | | | | | |" in text
     assert "FashionCLIP and OPT-125M, real photos**: not yet run" in text
     assert "not yet measured" not in text
+    assert "| overall grade | Small models, 1,000 fresh drawn items | FashionCLIP" in text
+    assert "| moda | 9.9 [9.0, 10.0] | not yet run |\n| teacher raw | - | not yet run |\n" in text
+    full = {**stored["mini-cpu-evaluation-moda"], "profile": "full", "data": "real"}
+    write_json(folder / "full-nvidia-a100-evaluation-moda.json", full)
+    text = results.results_tables()
+    assert "fresh drawn items | FashionCLIP and OPT-125M, real photos |" in text
+    assert "| moda | 9.9 [9.0, 10.0] | 9.9 [9.0, 10.0] |\n" in text
+    assert "not yet run" not in text
     monkeypatch.setattr(results, "RESULTS", tmp_path / "empty")
     assert "not yet measured" in results.results_tables()
 

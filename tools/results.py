@@ -239,7 +239,8 @@ def results_tables() -> str:
         for kind in ("descriptions", "evaluation")
         for path in sorted(RESULTS.glob(f"*-{kind}-*.json"))
     ]
-    parts = [_scores_table(name) for name in names]
+    parts = [_overview()] if names else []
+    parts += [_scores_table(name) for name in names]
     if not any(name.startswith("mini-") for name in names):
         parts.append("Small models, drawn photos: not yet measured.\n")
     if not any(name.startswith("full-") for name in names):
@@ -250,10 +251,29 @@ def results_tables() -> str:
     return "\n".join(parts)
 
 
-def _scores_table(name: str) -> str:
-    figures = read_json(RESULTS / f"{name}.json")
-    models = "Small models" if figures["profile"] == "mini" else "FashionCLIP and OPT-125M"
-    title = f"**{models}, {_items(figures)}** ([figures]({_link(name)}))"
+def _overview() -> str:
+    """The overall grade of every system, the measured columns beside the one that is open."""
+    full = [path.stem for path in RESULTS.glob("full-*-evaluation-moda.json")]
+    names = ["mini-cpu-descriptions-fresh-refined", "mini-cpu-descriptions-real", *sorted(full)[:1]]
+    measured = [figures for name in names if (figures := _stored(name))]
+    heads = [f"{_models(figures)}, {_items(figures).split(', ')[0]}" for figures in measured]
+    heads += [] if full else ["FashionCLIP and OPT-125M, real items"]
+    rows = [f"| overall grade | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+    systems = [figures["systems"] for figures in measured]
+    for name in dict.fromkeys(name for column in systems for name in column):
+        scores = [column.get(name, {}).get("criteria") for column in systems]
+        cells = ["-" if score is None else _cell(score["overall"]) for score in scores]
+        cells += [] if full else ["not yet run"]
+        rows.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _models(figures: dict) -> str:
+    return "Small models" if figures["profile"] == "mini" else "FashionCLIP and OPT-125M"
+
+
+def _scores_table(path: str) -> str:
+    figures = read_json(RESULTS / f"{path}.json")
     columns = [criterion.replace("_", " ") for criterion in CRITERIA]
     rows = [f"| | {' | '.join(columns)} | ends by itself |", "|---|" + "---|" * (len(columns) + 1)]
     for system, scores in figures["systems"].items():
@@ -264,7 +284,8 @@ def _scores_table(name: str) -> str:
         label = f"{name} (sees the catalogue row)" if scores.get("sees_metadata") else name
         cells = [_cell(scores["criteria"][criterion]) for criterion in CRITERIA]
         rows.append(f"| {label} | {' | '.join(cells)} | {_ended(scores.get('eos_rate'))} |")
-    return title + "\n\n" + "\n".join(rows) + "\n"
+    summary = f"<details><summary>{_models(figures)}, {_items(figures)}</summary>"
+    return "\n".join([summary, "", f"[Figures]({_link(path)})", "", *rows, "", "</details>", ""])
 
 
 def _items(figures: dict) -> str:
