@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | get the photos, look at them, find what is wrong with them, split them without leaks, and give each one a first description |
 # | **You need** | Python and one classifier that you have trained before; no GPU, no account |
-# | **Time and cost** | laptop, `mini`: under a minute, nothing to download · CPU, T4 or A100, `full`: about five minutes, 0.4 GB to download (calculated; no GPU is used) |
+# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · CPU, T4 or A100, `full`: about five minutes, 0.4 GB to download (calculated; no GPU is used) |
 
 # %% [markdown]
 # **Contents**

@@ -254,7 +254,7 @@ for name, model in (("Phi-3 Vision", large), ("captioner here", small)):
     print(f"{name:14} CLIP tower {tower:11,}   projection {projection:10,}   decoder {decoder:13,}")
 
 # %% [markdown]
-# In the public model nearly all of it is decoder. Seeing is the smaller part of the work; the sentences come from a model that has read a large part of the web.
+# In the public model nearly all of it is decoder. Seeing is the smaller part of the work; the sentences come from a language model that has read far more than captions.
 #
 # ## 2. Prompt I
 #

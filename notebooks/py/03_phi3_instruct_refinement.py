@@ -71,7 +71,7 @@ from moda_utils import plots, require
 # %% [markdown]
 # ## 1. Two sources
 #
-# About each item we now have two texts by two authors. The **caption** comes from a model that saw the photo and nothing else. The catalogue's **row** comes from the shop, which held the item in its hands and never said what it looks like.
+# About each item we now have two texts by two authors. The **caption** comes from a model that saw the photo and nothing else. The catalogue's **row** comes from the shop, which held the item in its hands and says little of what it looks like.
 
 # %%
 from moda_utils.captioning import captions_journal

@@ -468,7 +468,7 @@ for name, other in theirs.items():
 # %% [markdown]
 # Why can a trained model lose to a copy, to four separate guesses, or to a form letter?
 #
-# * **Nearest** copies one whole description that fits its item. On a small catalogue, where nearly every item has a look-alike, that is hard to beat. It stops working when a product is new.
+# * **Nearest** copies one whole description that fits its item. Where nearly every item has a look-alike in train, that is hard to beat; where a product has none, it must fail.
 # * **Zero-shot** decides each attribute on its own. MODA has learnt which words go together. Mostly that helps; it harms where an item is unusual, for then the likely sentence is stronger than what the photo shows.
 # * **MODA** takes more steps, and each can fail: the projection squeezes the photo into one vector, and one wrong word piece spoils a word. And it learns its captions' mistakes.
 # * The **template** sees the answers. What MODA lacks to it is all that is left to gain.

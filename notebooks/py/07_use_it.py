@@ -161,7 +161,7 @@ print(f"write is {before.write / before[:4].sum():.0%} of the time: {before.toke
 # Several photos, and the median of each stage: a single measurement tells more about the machine's mood than about the model.
 
 # %% [markdown]
-# Writing takes most of the time, whatever the size of the model, and for a reason: tokens come one after the other, and **each one reads every weight of the language model once**. With OPT-125M in float32 that is half a gigabyte of memory traffic per token, for a hundred million multiplications that the processor could do in far less time than the numbers take to arrive. The encoder has the opposite character: it uses each weight it has read for all patches of the photo at once.
+# Where writing takes most of the time, there is a reason: tokens come one after the other, and **each one reads every weight of the language model once**. With OPT-125M in float32 that is half a gigabyte of memory traffic per token, for a hundred million multiplications that the processor could do in far less time than the numbers take to arrive. The encoder has the opposite character: it uses each weight it has read for all patches of the photo at once.
 #
 # > **In `mini`:** the weights fit into the processor's own memory (its *cache*), so what is left is mostly the cost of calling many small operations. Compare shares, not milliseconds.
 # >
