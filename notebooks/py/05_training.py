@@ -26,7 +26,7 @@
 # | | |
 # |---|---|
 # | **You will** | encode every photo once, check the model before you train it, write out one training step, train by the original recipe, read the curves, break a run off to see it go on, and spoil the training in four ways on purpose |
-# | **You need** | the dataset of notebook 1, better with the captions of 2 and 3; the assembly of notebook 4 helps; no GPU in mini |
+# | **You need** | the dataset of notebook 1, better with the captions of 2 and 3; the assembly of notebook 4 helps; no GPU in `mini` |
 # | **Time and cost** | laptop, `mini`: about two minutes ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: one to three hours · T4, `full`: about ten minutes · A100, `full`: about three minutes (the last three calculated; section 8.1 shows what has been measured) |
 
 # %% [markdown]

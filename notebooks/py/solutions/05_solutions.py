@@ -138,4 +138,4 @@ for captions in ("template", "refined"):
 # %% [markdown]
 # What is not asked stays as the language model had it before. A template has no full stop, and no text that the model has ever read ended like that, so it finds no reason to stop. Behind the full stop of a refined sentence, on the other hand, a model that has read single sentences expects the end: it stops although nobody has taught it to here.
 #
-# In mini: the small language model has read just such sentences, each with its end. OPT has read long documents, where a full stop is followed by the next sentence far more often than by the end. So ask for what you want, instead of hoping that it is known.
+# In `mini`: the small language model has read just such sentences, each with its end. OPT has read long documents, where a full stop is followed by the next sentence far more often than by the end. So ask for what you want, instead of hoping that it is known.
