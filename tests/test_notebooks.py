@@ -262,6 +262,12 @@ def test_prose_needs_no_formula_engine(path):
             assert not re.search(r"\$[^$\n]+\$", prose), cell.source[:200]
 
 
+@every_stored_file
+def test_no_table_stands_in_a_quotation(path):
+    """The offline pages would show its bars and dashes."""
+    assert [text for text in prose_cells(path) if re.search(r"^> *\|", text, re.MULTILINE)] == []
+
+
 @every_solution
 def test_solutions_answer_each_exercise_of_their_notebook(path):
     number = path.name[:2]

@@ -87,7 +87,7 @@ print(f"{len(items)} items, {items.image_sha256.nunique()} different photos")
 # 3. neighbouring vectors are **merged** and **projected** to the size of the decoder's own;
 # 4. the **decoder** reads them as if they were words, and then writes.
 #
-# The model that we train ourselves, from [notebook 04](04_model_assembly.ipynb) on, has the same order: encoder, projection, decoder. So it pays to know the big sister well. The whole of it stands in `moda_utils/phi3_vision.py`, in a few hundred lines.
+# The model that we train ourselves, from [notebook 04](04_model_assembly.ipynb) on, has the same order: encoder, projection, decoder. The whole of this one stands in `moda_utils/phi3_vision.py`.
 #
 # ### 1.1 Tiles
 #
@@ -131,7 +131,7 @@ plots.stamp(made, profile, 1)
 made
 
 # %% [markdown]
-# The photo keeps its proportions: what is missing to whole tiles is filled with white. From the global view the decoder learns what the thing is, from the tiles how it is made. A word that is a blur in one can be read in the others, even if a cut goes through it.
+# The photo keeps its proportions: what is missing to whole tiles is filled with white. From the global view the decoder learns what the thing is, from the tiles how it is made.
 #
 # ### 1.2 How many places a photo takes
 #
@@ -356,7 +356,7 @@ print(f"The captioner needs {needed / 1e6:,.0f} MB in {dtype}; "
       f"{free_memory(device) / 1e6:,.0f} MB are free on {device}.")
 
 # %% [markdown]
-# `Captioner.load` compares the same two numbers before it loads anything. If the model doesn't fit, it says so, and this notebook goes on without it: cells that need the model are skipped, and the dataset keeps the template descriptions of notebook 01. Nothing later in the course requires captions.
+# `Captioner.load` compares the same two numbers before it loads anything. If the model doesn't fit, it says so, and this notebook goes on without it: cells that need the model are skipped, and the dataset keeps the template descriptions of notebook 01.
 
 # %%
 from moda_utils.captioning import Captioner
@@ -468,7 +468,7 @@ for text, ended in [
     print(parse_answer(text, ended), "<-", text)
 
 # %% [markdown]
-# `ok` is perfect JSON, `repaired` had to be found or mended, `failed` has no description. Half a sentence would look like a description, so an answer that was cut off is never mended. A failed answer is kept with its raw text: nothing is lost, nothing is invented.
+# `ok` is perfect JSON, `repaired` had to be found or mended, `failed` has no description. Half a sentence would look like a description, so an answer that was cut off is never mended. A failed answer is kept with its raw text.
 #
 # ## 4. Many at once
 #
@@ -486,7 +486,7 @@ for mask in pair["attention_mask"].tolist():
     print(" + ".join(f"{len(list(run))} x {bit}" for bit, run in groupby(mask)))
 
 # %% [markdown]
-# In the mask, 0 is padding and 1 is something to look at. New words are appended on the right, to all rows at the same place. If the padding stood on the right, the short row would have to go on after a row of blanks, in the middle of nowhere, and the model has never learnt to do so. On the left it disturbs nobody: the mask hides it.
+# In the mask, 0 is padding and 1 is something to look at. New words are appended on the right, to all rows at the same place. If the padding stood there, the short row would have to go on after a row of blanks. On the left it disturbs nobody: the mask hides it.
 #
 # ### 4.2 What it brings
 #
@@ -529,7 +529,7 @@ else:
 # %% [markdown]
 # ## 5. The whole catalogue
 #
-# Now choose how many. "auto" takes as many (60, 600 or all) as can be done in a quarter of an hour at this pace, and starts nothing where even 60 would take longer: without a GPU the large model needs hours, and the templates of notebook 01 are there. Start small if you like, raise the number and run the cell again: finished photos are kept in `captions.jsonl`, so only new ones take time. Killed in the middle, or the connection lost? Run the cell again.
+# Now choose how many. "auto" takes as many (60, 600 or all) as can be done in a quarter of an hour at this pace, and starts nothing where even 60 would take longer. Start small if you like, raise the number and run the cell again: finished photos are kept in `captions.jsonl`. Killed in the middle? Run the cell again.
 
 # %%
 HOW_MANY = "auto"  # @param ["auto", "60", "600", "all"]
@@ -577,9 +577,9 @@ show(sample) if len(sample) else print("no captions to show")
 #
 # ## 6. The OCR problem
 #
-# Phi-3 Vision was trained to read: documents, tables, charts, screenshots. *Optical character recognition* (OCR) is one of its strengths. Show it a shirt with a word on it, and the word is what it notices first.
+# Phi-3 Vision was trained to read: documents, tables, charts, screenshots. *Optical character recognition* (OCR) is one of its strengths.
 #
-# For a shop this is a fault. A description should hold for the item, not quote it. And for the small model that we want to train, it is worse: our encoder sees a photo as one vector, in which hardly a letter survives. Taught with such captions, it would learn to *invent* words.
+# For a shop this is a fault. For the small model that we want to train, it is worse: our encoder sees a photo as one vector, in which hardly a letter survives. Taught with such captions, it would learn to *invent* words.
 
 # %%
 show_figure("ocr")
@@ -613,7 +613,7 @@ shown = leaking.sample(min(8, len(leaking)), random_state=0)
 show(shown, "Captions that repeat printed words") if len(shown) else print("no leak found")
 
 # %% [markdown]
-# The prompt said "Do not write the text that is in the image", and then, to be sure, "ignore it". A prohibition is a weak instruction: it names the very thing that should not come up, and it is up against what the model has practised most, and against three examples that each mention a striking detail.
+# The prompt said "Do not write the text that is in the image", and then, to be sure, "ignore it". A prohibition names the very thing that should not come up, and it is up against three examples that each mention a striking detail.
 #
 # ### 6.2 How often
 #
@@ -632,7 +632,7 @@ else:
     print("no captions to judge")
 
 # %% [markdown]
-# The two ways to judge can't be compared with each other. Against a list of words, the rate is a share of the photos that *have* print. By signs, it is a share of all captions, with false alarms (a "text message pattern") and misses (a slogan in small letters).
+# The two ways to judge can't be compared. Against a list of words, the rate is a share of the photos that *have* print. By signs, it is a share of all captions, with false alarms and misses (a slogan in small letters).
 #
 # > **In `mini`:** the small captioner says what it reads because nearly all answers that it was trained on did so; that was our choice. It had to learn the reading itself, off the pixels: it knows the twenty words that drawn shirts carry, and takes any other word for one of them. So the rate above tells how well *it reads*.
 # >
@@ -657,7 +657,7 @@ show(invented.head(4), "A word that is not there") if len(invented) else None
 # %% [markdown]
 # ### 6.3 What else is wrong
 #
-# Leaks aside, do the captions state the right colour, type, gender and usage? We read these out of each sentence and compare them with the catalogue ([notebook 06](06_evaluation.ipynb) explains how). The template can't be wrong, because it was written from the answers; it is hatched for that reason.
+# Leaks aside, do the captions state the right colour, type, gender and usage? We read these out of each sentence and compare them with the catalogue ([notebook 06](06_evaluation.ipynb) explains how). The template is hatched: it was written from the answers and can't be wrong.
 
 # %%
 from moda_utils.dataset import template_description
@@ -679,11 +679,9 @@ figure if len(described) else print("no captions to judge")
 #
 # ## 7. Distillation: may we train on these sentences?
 #
-# A large model that teaches a small one is called **distillation**. The classic form compares the probabilities of both, word by word, and needs both in memory. We use the plainer form: the *teacher* writes sentences, the *student* learns to write the same ones. Nothing of the teacher is needed but its answers.
+# That a large model teaches a small one is called **distillation**. The classic form compares the probabilities of both, word by word. We use the plainer form: the *teacher* writes sentences, the *student* learns to write the same ones. Nothing of the teacher is needed but its answers. The original guide calls this *data-free*: nobody annotated a photo, and the data that the teacher was trained on are not needed. Photos are.
 #
-# The original MODA calls this *data-free* distillation: the descriptions come from the teacher alone. Nobody annotated a photo, and we don't need the data that the teacher was trained on (which isn't public). What we do need is photos.
-#
-# Not every teacher may be used like this. The terms of many commercial services forbid to train other models on their answers. Phi-3 Vision comes under the **MIT licence**, which sets no such condition: its weights may be used, changed and passed on, and what it writes may be used to teach. That is the reason for this choice of teacher. Two things stay open all the same, and no licence of a model settles them: the rights in the *photos*, and whether what the teacher says is *true*.
+# Not every teacher may be used like this: many commercial services forbid to train other models on their answers. Phi-3 Vision comes under the **MIT licence**, which sets no such condition. That is the reason for this choice of teacher. Two things no licence of a model settles: the rights in the *photos*, and whether what the teacher says is *true*.
 #
 # | | Licence | What it means here |
 # |---|---|---|
@@ -734,7 +732,7 @@ print("every item has a text to train on:", complete)
 #
 # **1 (easy). Edit the prompt.** Ask for the opposite, for a poem, for another language, or for a single word. What does the model follow, and what does it do out of habit?
 #
-# In `mini`: the small captioner was trained with the prompt in many wordings, but always with the same kind of answer. So it goes on describing, whatever you write, and can follow *no* instruction: not "in French", not "in one word", and neither the request to quote printed words nor the one to ignore them. It has learnt a habit, not to obey. Phi-3 Vision was trained on many kinds of instructions; try the same edits there.
+# In `mini`: the small captioner was trained with the prompt in many wordings, but always with the same kind of answer. So it goes on describing, whatever you write, and can follow *no* instruction. It has learnt a habit, not to obey. Phi-3 Vision was trained on many kinds of instructions; try the same edits there.
 
 # %%
 check("02.1")

@@ -358,17 +358,17 @@ print(f"\n{config.epochs} epochs of {steps} steps: {config.epochs * steps} chang
 # * The order of the items is drawn anew in each epoch, from the **seed**: the same seed gives the same run.
 # * **Snapshots** after a few epochs will show how the descriptions changed.
 #
-# > **What we do differently from the original notebook**
-# >
-# > | The original | Here | Why |
-# > |---|---|---|
-# > | encodes every photo in every epoch, on the CPU | once, and keeps the embeddings | a frozen encoder never changes its mind |
-# > | ends a caption with the text `<\s>`, which is no token | with the token `</s>`, and asks for it | or the model never learns to stop (section 12) |
-# > | chooses the best epoch on the test split | on validation; test is read once, in notebook 6 | a test that has helped to choose is no test |
-# > | splits at random; copies of a photo cross the split | keeps copies in one split | or it is examined on what it has learnt by heart |
-# > | 73 batches in groups of 8: one is left over in each epoch | the last, smaller group counts too | it was paid for |
-# > | fills up with 0, not OPT's padding token | with OPT's own, masked | harmless, since both are masked |
-# > | no seed, always the same order | seeded, shuffled in every epoch | runs can be repeated, and batches differ |
+# **What we do differently from the original notebook:**
+#
+# | The original | Here | Why |
+# |---|---|---|
+# | encodes every photo in every epoch, on the CPU | once, and keeps the embeddings | a frozen encoder never changes its mind |
+# | ends a caption with the text `<\s>`, which is no token | with the token `</s>`, and asks for it | or the model never learns to stop (section 12) |
+# | chooses the best epoch on the test split | on validation; test is read once, in notebook 6 | a test that has helped to choose is no test |
+# | splits at random; copies of a photo cross the split | keeps copies in one split | or it is examined on what it has learnt by heart |
+# | 73 batches in groups of 8: one is left over in each epoch | the last, smaller group counts too | it was paid for |
+# | fills up with 0, not OPT's padding token | with OPT's own, masked | harmless, since both are masked |
+# | no seed, always the same order | seeded, shuffled in every epoch | runs can be repeated, and batches differ |
 #
 # ## 8. Train
 #

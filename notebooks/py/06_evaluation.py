@@ -101,7 +101,7 @@ print("the model ended each of them by itself:", all(ended))
 #
 # ## 2. Look before you count
 #
-# A random sample, the same in every run. Above each description stands what the catalogue says. A green frame means that all four attributes are right, a red one that at least one is wrong; the last lines say which.
+# A random sample, the same in every run. Above each description stands what the catalogue says. Green: all four attributes are right. Red: at least one is wrong; the last lines say which.
 
 # %%
 from moda_utils.evaluation import grade
@@ -123,7 +123,7 @@ some = test.sample(min(8, len(test)), random_state=0).index
 show(some, "A random sample", texts, grades)
 
 # %% [markdown]
-# Before you go on, judge the red ones yourself. Is the model wrong, is the catalogue wrong, or do they only use different words? A metric has to take a side in each of these cases, and it should say which.
+# Judge the red ones yourself, here or in section 7.2. Is the model wrong, is the catalogue wrong, or do they only use different words? A metric has to take a side, and it should say which.
 #
 # ## 3. What does a sentence say?
 #
@@ -425,7 +425,7 @@ for name in [name for name in lower if name in ATTRIBUTES]:
         print(f"  {name}: {system} mostly says {' or '.join(shares) or 'nothing'}")
 
 # %% [markdown]
-# How can a trained model be worse than one fixed sentence? Majority takes the likeliest value of *each column by itself*. Blind writes from left to right and takes the likeliest *next word*, and each word narrows what can follow: once it has begun with "A pair of", shoes have to come, and from there on it names whatever is likeliest *for what has been said so far* (black shoes, say), even if most items of the catalogue are for somebody else. Its sentence as a whole is likely; its single statements needn't be the likeliest ones. So a little below is no fault of the training. It can show on any criterion, and most easily on gender, which hangs on the type of the item.
+# How can a trained model be worse than one fixed sentence? Majority takes the likeliest value of *each column by itself*. Blind takes the likeliest *next word*, from left to right: once it has begun with "A pair of", shoes have to come, and from there on it names what is likeliest *for what has been said so far*, even if most items are for somebody else. So a little below is no fault of the training. It can show on any criterion, and most easily on gender, which hangs on the type of the item.
 #
 # One trap is left. Where not a single mistake was seen, drawing again can't draw one, and the interval has no width. That is not certainty. The *rule of three* says what is: if none of `n` independent products fails, up to about `3 / n` of all products may still fail, at 95%.
 
@@ -470,7 +470,7 @@ for name, other in theirs.items():
 #
 # * **Nearest** copies one whole description that fits its item. Where nearly every item has a look-alike in train, that is hard to beat; where a product has none, it must fail.
 # * **Zero-shot** decides each attribute on its own. MODA has learnt which words go together. Mostly that helps; it harms where an item is unusual, for then the likely sentence is stronger than what the photo shows.
-# * **MODA** takes more steps, and each can fail: the projection squeezes the photo into one vector, and one wrong word piece spoils a word. And it learns its captions' mistakes.
+# * **MODA** takes more steps, and each can fail; and it learns its captions' mistakes.
 # * The **template** sees the answers. What MODA lacks to it is all that is left to gain.
 #
 # What speaks for MODA, then? It needs no catalogue when it describes, and it says in free sentences whatever its captions taught it, about items that look like no other.
@@ -544,7 +544,7 @@ plots.stamp(figure, profile, result["n"])
 figure
 
 # %% [markdown]
-# What starts high is easy to guess (compare with majority in section 6) or plain to see. What is still rising at the end asks for more epochs or more photos. And this is what the model said after its first epoch, where it was most wrong: the form of the sentence comes before its content.
+# What starts high is easy to guess (compare with majority in section 6) or plain to see. What is still rising at the end asks for more epochs or more photos. And this is what the model said after its first epoch, where it was most wrong. Is the form of the sentence there before its content?
 
 # %%
 first = min(texts_by_epoch)
@@ -592,7 +592,7 @@ print(f"gender as MODA says it: {scores['moda']['gender']['value']:.2f}")
 plots.confusion(result["confusions"]["gender"], profile=profile, title="Gender")
 
 # %% [markdown]
-# Only what MODA has above the line for the product type comes from looking at more than the type of the item. (Below it, the model hasn't even found the shortcut.) And see whether a boy's item is ever called a man's. If not, that is not because it knows boys from men, but because it knows shirts from shoes: a man's T-shirt it has never seen, and what it would say of one, nobody can tell from these photos. The gender score is a statement about this catalogue; a shop where men wear shirts has to test it anew.
+# Only what MODA has above the line for the product type comes from looking at more than the type of the item. And see whether a boy's item is ever called a man's. If not, that need not be because it knows boys from men; knowing shirts from shoes is enough. What it would say of a man's T-shirt, nobody can tell from these photos: a shop where men wear shirts has to test it anew.
 #
 # ### 8.3 The texts themselves
 #
@@ -612,7 +612,7 @@ print("unknown words in MODA's texts:", result["systems"]["moda"]["unknown"] or 
 pd.DataFrame(rows).set_index("system")
 
 # %% [markdown]
-# Few different sentences are no fault in themselves: template descriptions leave little to vary. A low share *and* a low score would be: then the model says the same about everything.
+# Few different sentences are no fault in themselves. A low share *and* a low score would be: then the model says the same about everything.
 
 # %% [markdown]
 # ## 9. Break it yourself
@@ -722,7 +722,7 @@ for text in ("White casual shoes for women, ideal for everyday use", "Men's snea
           f"CIDEr-D {overlap_of.cider_d(*both)[0]:.1f}")
 
 # %% [markdown]
-# The first is wrong, the second right, and overlap prefers the first by far. These metrics make a captioner comparable with others *on the same references*, and nothing more. (CIDEr-D even weighs words by the references it is given.)
+# The first is wrong, the second right, and overlap prefers the first by far. These metrics make a captioner comparable with others *on the same references*, and nothing more.
 #
 # ### 10.2 CLIPScore
 #
