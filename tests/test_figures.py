@@ -1,5 +1,6 @@
 """The stored figures are what the scripts draw: legible, nothing overlaps, small."""
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,8 +9,10 @@ from images import make_figures
 from images.drawing import board, outputs, teachers
 from images.make_figures import FIGURES, HERE
 from moda_utils import plots
+from moda_utils.profiles import ROOT
 
 STORED = {path.stem: path for path in HERE.glob("*.png")}
+PINNED = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 LARGEST, LARGEST_ALL = 60_000, 1_200_000  # bytes
 LARGEST_OUTPUT = 150_000  # of a picture that is taken from a notebook: photos have many colours
 
@@ -30,14 +33,22 @@ def test_every_figure_is_stored_and_small():
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_is_legible_and_stored_as_drawn(name):
+def test_a_figure_is_legible(name):
     page = FIGURES[name]()
     assert page.problems() == []
     sizes = {text.get_fontsize() for text in page.axis.texts}
     assert sizes <= {board.SMALL, board.BODY, board.HEAD, board.TITLE}
+
+
+@pytest.mark.skipif(
+    f"matplotlib=={matplotlib.__version__}" not in PINNED,
+    reason="another matplotlib than that of constraints.txt sets every text a little differently",
+)
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_stored_as_drawn(name):
     with Image.open(STORED[name]) as stored:
         was = small(stored)
-    now = small(page.picture())
+    now = small(FIGURES[name]().picture())
     assert was.shape == now.shape
     apart = np.abs(was - now)
     assert apart.mean() < 1.5, "draw it again: python -m images.make_figures"
