@@ -275,12 +275,24 @@ print("The most frequent title:", same.title.iloc[0])
 paths = [root / name for name in same.image]
 plots.photo_grid(paths, list(same.product_id), profile=profile, columns=6)
 
-
 # %% [markdown]
 # ## 5. Split without leaks
 #
-# We train on one part of the items (**train**), choose between models on a second (**validation**), and read the score once, at the very end, on a third (**test**). The score is worth something only if the test photos are new to the model.
-#
+# We train on one part of the items (**train**), choose between models on a second (**validation**), and read the score once, at the very end, on a third (**test**). The score is worth something only if the test photos are new to the model. Starting here? Run the setup cell, then the next one.
+
+# %% tags=["start-here"]
+import numpy as np
+import pandas as pd
+
+from moda_utils import plots
+from moda_utils.catalog import load_photos, normalise_title, read_catalog
+
+root = load_photos(profile)
+items = read_catalog(root).frame
+titles = items.title.map(normalise_title)
+
+
+# %% [markdown]
 # ### 5.1 What a plain random split does
 #
 # The usual recipe: shuffle all items, cut at 80 and 90 percent.
