@@ -20,7 +20,7 @@ from .storage import atomic_path
 # required: until they exist, template descriptions stand in.
 NEEDS = {
     "02": ["01"], "03": ["01", "02"], "05": ["01"], "06": ["01", "05"], "07": ["01", "05"],
-    "08": ["01"], "09": ["05"],
+    "08": ["01"], "09": ["01", "05"],
 }  # fmt: skip
 
 STAGES = {

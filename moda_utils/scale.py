@@ -14,6 +14,8 @@ import argparse
 import hashlib
 import io
 import json
+import logging
+import os
 import posixpath
 import re
 import sys
@@ -21,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -32,17 +35,15 @@ from tqdm import tqdm
 from moda_utils.answers import Answer, run_batches, weights_of
 from moda_utils.captioning import Captioner, captions_journal
 from moda_utils.catalog import open_photo
-from moda_utils.journal import Row, fingerprint
+from moda_utils.journal import IDS, Row, fingerprint
 from moda_utils.profiles import ROOT, Checkpoint, Profile, get_profile
 from moda_utils.serving import generate_texts, load_model
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 NO_MODEL = "A worker can't load the model"
-SCHEMA = pa.schema(
-    dict.fromkeys(("product_id", "image_sha256", "model", "prompt_sha", "options_sha"), pa.string())
-    | dict.fromkeys(("raw", "description", "status"), pa.string())
-    | {"seconds": pa.float64(), "ended": pa.bool_()}
-)
+TEXTS = (*IDS, "model", "prompt_sha", "options_sha", "raw", "description", "status")
+COLUMNS = dict.fromkeys(TEXTS, pa.string()) | {"seconds": pa.float64(), "ended": pa.bool_()}
+SCHEMA = pa.schema(COLUMNS)
 
 
 class Job(NamedTuple):
@@ -84,10 +85,7 @@ def captioner_job(source: str, out: str, profile: Profile) -> Job:
 
 
 def _load_moda(folder: str) -> dict[str, Any]:
-    model, processor = load_model(folder)
-
-    def prepare(photo: Any) -> torch.Tensor:
-        return processor(images=[photo])["pixel_values"][0]
+    model, processor = load_model(folder, int8=True)  # as `describe` does: fast on CPUs
 
     @torch.inference_mode()
     def answer(pixels: list[torch.Tensor]) -> list[Answer]:
@@ -98,7 +96,8 @@ def _load_moda(folder: str) -> dict[str, Any]:
         status = "ok" if answer.text and answer.ended else "failed"
         return {"raw": answer.text, "description": answer.text or None, "status": status}
 
-    return {"prepare": prepare, "answer": answer, "batch_size": 32, "finish": finish}
+    engine = {"answer": answer, "finish": finish, "batch_size": 32}
+    return engine | {"prepare": lambda photo: processor(images=[photo])["pixel_values"][0]}
 
 
 def _load_captioner(profile: Profile) -> dict[str, Any]:
@@ -162,8 +161,7 @@ def find_shards(source: str, size: int = 256) -> list[Shard]:
     if not counts:
         raise ValueError(f"There is no photo in {source}: give a folder of photos or of Parquet.")
     if twice := [item for item, count in counts.items() if count > 1]:
-        some = ", ".join(twice[:3])
-        raise ValueError(f"{len(twice)} ids are there twice ({some}): give each photo its own.")
+        raise ValueError(f"{len(twice)} ids are there twice ({', '.join(twice[:3])}): rename them.")
     return shards
 
 
@@ -181,32 +179,26 @@ def _row_groups(source: str, path: str) -> list[Shard]:
 # Work
 
 
-class _Rows(dict):
-    """A journal in memory: the rows of one shard until they are written together."""
-
-    ignored = 0
-
-    def done(self) -> dict:
-        return self
-
-    def append(self, rows: Sequence[Row]) -> None:
-        self.update({(row["product_id"], row["image_sha256"]): row for row in rows})
-
-
 class Worker:
     """Holds the model. Called with one shard, it describes the photos and writes their files."""
 
     def __init__(self, job: Job):
-        self.job = job
+        self.job, self.files = job, connect(job.source)[0]
         try:
             self.model = job.load()
         except Exception as error:
             raise RuntimeError(f"{NO_MODEL}: {error}") from error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        shard, rows = Shard(*json.loads(batch["item"][0])), _Rows()
+        shard, rows = Shard(*json.loads(batch["item"][0])), {}
+
+        def append(some: Sequence[Row]) -> None:
+            rows.update({(row["product_id"], row["image_sha256"]): row for row in some})
+
+        # A journal in memory, for the rows of one shard until they are written together.
+        journal = SimpleNamespace(done=lambda: rows, append=append, ignored=0)
         asked = self.model | {"prepare": self._prepare, "same": lambda item: item["product_id"]}
-        summary = run_batches(self._items(shard), rows, **asked)
+        summary = run_batches(self._items(shard), journal, **asked)
         lost = [{"product_id": item, "reason": reason} for item, reason in summary.unreadable]
         done = [row | self.job.key for row in rows.values()]
         if lost:
@@ -222,8 +214,7 @@ class Worker:
         """Ids with addresses, or with the bytes of a Parquet file; the hash follows on reading."""
         images = [{"path": path, "bytes": None} for path in shard.files]
         if shard.row_group is not None:
-            file = connect(self.job.source)[0].open_input_file(shard.files[0])
-            with pq.ParquetFile(file) as table:
+            with pq.ParquetFile(self.files.open_input_file(shard.files[0])) as table:
                 images = table.read_row_group(shard.row_group, ["image"])["image"].to_pylist()
         pairs = zip(shard.ids, images, strict=True)
         return [{"product_id": item, "image_sha256": "", **image} for item, image in pairs]
@@ -231,7 +222,7 @@ class Worker:
     def _prepare(self, item: dict[str, Any]) -> Any:
         content = item["bytes"]
         if content is None:
-            with connect(self.job.source)[0].open_input_stream(item["path"]) as stream:
+            with self.files.open_input_stream(item["path"]) as stream:
                 content = stream.read()
         item["image_sha256"] = hashlib.sha256(content).hexdigest()
         return self.model["prepare"](open_photo(io.BytesIO(content), str(item["path"])))
@@ -242,7 +233,8 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
 
     Args:
         workers: how many hold the model; each gets a GPU where there are any.
-        shard_size: photos per file, and what a killed worker repeats at most.
+        shard_size: photos per file, and what a killed worker repeats at most (of more than 10,000
+            shards, Ray hands out a few at a time).
 
     Returns:
         Numbers of photos: described now, unreadable now, and before: in shards that were there.
@@ -257,8 +249,7 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
     there, files = list_files(job.out), connect(job.out)[0]
     runs = [files.open_input_stream(path).read() for path in there if path.endswith("/run.json")]
     if there and [json.loads(run) for run in runs] != [about]:
-        other = "other photos, another model, or something else"
-        raise ValueError(f"{job.out} holds another run ({other}): choose another folder.")
+        raise ValueError(f"{job.out} holds another run or other files: choose another folder.")
     write(job.out, "run.json", lambda stream: stream.write(json.dumps(about).encode()))
     done = {posixpath.basename(path) for path in there if "/described/" in path}
     todo = [shard for shard in shards if f"{shard.name}.parquet" not in done]
@@ -271,18 +262,18 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
-    if not ray.is_initialized():
-        # The package travels to the workers, wherever they are.
-        environment = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
-        ray.init(runtime_env=environment, log_to_driver=False, logging_level="error")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else every pool starts with an alarm
+    # The package travels to the workers, wherever they are. A Ray that runs already is used as is.
+    env = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
+    ray.init(runtime_env=env, ignore_reinit_error=True, log_to_driver=False, logging_level="error")
     DataContext.get_current().enable_progress_bars = False  # ours counts photos
+    logging.getLogger("ray.data").setLevel("ERROR")
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)
-    data = ray.data.from_items(
-        [json.dumps(shard) for shard in todo], override_num_blocks=min(len(todo), 10_000)
-    ).map_batches(
-        Worker, fn_constructor_args=(job,), batch_size=1, num_cpus=1, num_gpus=gpus,
-        compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
-    )  # fmt: skip
+    pool = ActorPoolStrategy(size=min(workers, len(todo)), max_tasks_in_flight_per_actor=2)
+    needs = {"compute": pool, "num_cpus": 1, "num_gpus": gpus}
+    items, blocks = [json.dumps(shard) for shard in todo], min(len(todo), 10_000)
+    data = ray.data.from_items(items, override_num_blocks=blocks)
+    data = data.map_batches(Worker, fn_constructor_args=(job,), batch_size=1, **needs)
     photos = sum(len(shard.ids) for shard in todo)
     totals: Counter = Counter()
     try:
@@ -298,19 +289,16 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("moda_utils.scale", description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser("moda_utils.scale", description=__doc__.splitlines()[0])
     parser.add_argument("photos", metavar="PHOTOS", help="folder, Parquet, or an address")
     parser.add_argument("out", metavar="OUT", help="folder or address for the descriptions")
     parser.add_argument("--workers", type=int, default=1, help="how many hold the model")
     parser.add_argument("--captioner", action="store_true", help="Phi-3 Vision in place of MODA")
     options = parser.parse_args(arguments)
     profile = get_profile()
+    where, best = (options.photos, options.out), profile.run_dir("moda") / "best"
     try:
-        if options.captioner:
-            job = captioner_job(options.photos, options.out, profile)
-        else:
-            job = moda_job(options.photos, options.out, profile.run_dir("moda") / "best")
+        job = captioner_job(*where, profile) if options.captioner else moda_job(*where, best)
         counts = describe_catalogue(job, options.workers)
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)

@@ -44,7 +44,9 @@ NOTEBOOK_METADATA = ("accelerator", "colab")
 
 # Lines on stderr that say nothing to a reader. Anything else stays visible, so that a new warning
 # is seen, judged, and either mended or listed here with its reason.
-HARMLESS_STDERR: tuple[re.Pattern[str], ...] = ()
+HARMLESS_STDERR: tuple[re.Pattern[str], ...] = (
+    re.compile("Set ray log level from environment variable"),  # Ray, told to be quiet
+)
 
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
