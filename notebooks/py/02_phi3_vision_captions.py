@@ -579,7 +579,27 @@ show(sample) if len(sample) else print("no captions to show")
 #
 # Phi-3 Vision was trained to read: documents, tables, charts, screenshots. *Optical character recognition* (OCR) is one of its strengths.
 #
-# For a shop this is a fault. For the small model that we want to train, it is worse: our encoder sees a photo as one vector, in which hardly a letter survives. Taught with such captions, it would learn to *invent* words.
+# For a shop this is a fault. For the small model that we want to train, it is worse: our encoder sees a photo as one vector, in which hardly a letter survives. Taught with such captions, it would learn to *invent* words. Starting here? Run the setup cell, then the next one.
+
+# %% tags=["start-here"]
+import pandas as pd
+
+from moda_utils import plots, require, show_figure
+from moda_utils.captioning import captions_journal
+from moda_utils.catalog import load_catalog
+
+catalog = load_catalog(require(profile.catalog_path, "01"))
+items, fields = catalog.frame, ["product_id", "image_sha256", "description"]
+captions = items.merge(pd.DataFrame(captions_journal(profile).done().values(), columns=fields))
+described = captions[captions.description.notna()].reset_index(drop=True)
+
+def show(rows: pd.DataFrame, title: str = ""):
+    paths, texts = [catalog.root / name for name in rows.image], list(rows.description)
+    return plots.photo_grid(paths, texts, profile=profile, title=title, n=len(described))
+
+
+# %% [markdown]
+# In one picture:
 
 # %%
 show_figure("ocr")
