@@ -262,6 +262,13 @@ def test_prose_needs_no_formula_engine(path):
             assert not re.search(r"\$[^$\n]+\$", prose), cell.source[:200]
 
 
+def test_the_same_three_photos_return():
+    for path in NOTEBOOKS:
+        if path.name[:2] in {"00", "05", "06", "07"}:
+            sources = "\n".join(cell.source for cell in code_cells(read(path)))
+            assert "same_three(" in sources and "plots.before_after(" in sources, path.stem
+
+
 @every_stored_file
 def test_no_table_stands_in_a_quotation(path):
     """The offline pages would show its bars and dashes."""

@@ -741,7 +741,7 @@ print("every item has a text to train on:", complete)
 # * **A photo becomes words.** Tiles, CLIP tower, merge, projection: at the end stand vectors of the decoder's own size, at places that a negative id has kept free.
 # * **Do the arithmetic first.** Weights and cache decide what fits, before anything is downloaded.
 # * **Greedy decoding is a loop of three lines**; a batch makes it fast, if the padding stands on the left.
-# * **Parse, count, keep.** Every answer has a status; the raw text of a failed one is kept.
+# * **Parse, count, keep.** Every answer has a status and its raw text.
 # * **A prompt is a wish.** The model reads what is printed, whatever the prompt says. Measure it.
 # * **The licence of the teacher decides** whether a student may learn from it.
 

@@ -166,7 +166,7 @@ for axis, index in zip(axes.flat, lost.argsort()[::-1]):
             mark(edge, edge + strip, color=plots.VERMILION, alpha=0.35, lw=0)
     axis.set(title=f"{lost[index]:.0%} lost", xlim=(0, width), ylim=(height, 0))
     axis.axis("off")
-plots.stamp(figure, profile, len(lost), note="red: cut away")
+plots.stamp(figure, profile, len(lost), note="shaded: cut away")
 figure
 
 # %% [markdown]
@@ -262,7 +262,7 @@ from moda_utils.catalog import same_three
 from moda_utils.serving import generate_texts
 
 test = dataset["test"].remove_columns("image").to_pandas().assign(split="test")
-three = test.index[test.product_id.isin(same_three(test).product_id)].tolist()
+three = [test.index[test.product_id == item][0] for item in same_three(test).product_id]
 photos = [dataset["test"][row]["image"] for row in three]
 
 def say(model):

@@ -59,7 +59,7 @@ profile = setup("06", PROFILE)
 # %% [markdown]
 # ## 1. The run, and the photos it has never seen
 #
-# Two things come from earlier notebooks: the catalogue with its splits (notebook 1) and the best weights of the run `moda` (notebook 5). First the curves of that run, to see what kind of training we are judging.
+# Two things come from earlier notebooks: the catalogue with its splits (notebook 1) and the best weights of the run `moda` (notebook 5). First the curves of that run.
 
 # %%
 from moda_utils import plots, require
@@ -74,7 +74,7 @@ best = history.best["epoch"]
 plots.loss_curves(history, profile=profile, n=len(splits["train"]), best=best)
 
 # %% [markdown]
-# Solid is the loss on what it learns from, dash-dotted on the validation split. Where the second one turns upwards while the first still falls, the model has begun to learn its examples by heart. The weights of the best epoch were kept (dotted line).
+# Solid is the loss on train, dash-dotted on validation; the dotted line marks the best epoch, whose weights were kept.
 #
 # The loss says how surprised the model is by the next piece of a word. It doesn't say whether a shoe is called a shoe. So let the model speak: one description for each photo of the **test** split, which neither training nor the choice of the best epoch has seen.
 
@@ -385,7 +385,7 @@ plots.bars_with_intervals(everyone, profile=profile, n=result["n"], floors=floor
 #
 # > **In `mini`:** on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind. That says that the method works, not that real photos are easy: [on 400 of them](../README.md#measured-results) the same small models score far lower.
 # >
-# > **With real weights:** FashionCLIP has seen real clothes; expect scores between the two, with category and gender as the hard ones. Nobody has measured it yet: `make results PROFILE=full` stores the table when somebody has.
+# > **With real weights:** FashionCLIP has seen real clothes; expect scores between the two, with category and gender as the hard ones. Nobody has measured it yet.
 #
 # The next cell draws the conclusions from the numbers.
 
@@ -492,7 +492,7 @@ plots.confusion(result["confusions"]["colour"], profile=profile, title="Colour")
 plots.confusion(result["confusions"]["category"], profile=profile, title="Product type")
 
 # %% [markdown]
-# Mistakes between neighbours (navy and blue, shirts and tops) are mistakes that people make, too. Mistakes across the whole table are of another kind: there the model has guessed.
+# Mistakes between neighbours (navy and blue, shirts and tops) are mistakes that people make, too; mistakes across the table look like guesses.
 #
 # ### 7.2 The gallery: worst, typical, best
 #
@@ -550,7 +550,8 @@ figure
 first = min(texts_by_epoch)
 graded = grade(texts_by_epoch[first], test)
 lowest = graded.overall[~test.duplicated("group")].sort_values(kind="stable").index[:4]
-show(lowest, f"After epoch {int(first)}", texts_by_epoch[first], graded)
+for index in lowest:
+    print(f"{texts_by_epoch[first][index]}\n    {graded.reason[index]}")
 
 # %% [markdown]
 # ## 8. What the scores hide
@@ -565,7 +566,7 @@ print("classes with fewer than five test photos:",
 table(everyone, lambda score: score["macro"])
 
 # %% [markdown]
-# Look at style first: majority loses most of its score, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes. A wide interval comes from a class of fewer than five photos, which can hardly be judged.
+# Look at style first: majority loses most of its score, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes. Classes of fewer than five photos can hardly be judged.
 #
 # ### 8.2 Gender, or category in disguise?
 #
@@ -576,7 +577,7 @@ print(pd.crosstab(catalog.frame.category, catalog.frame.gender).to_string())
 
 
 # %% [markdown]
-# A zero is a combination that the catalogue doesn't have. Where clothes are for children only and shoes for adults only (so it is in the set of this course), gender and category are **confounded**: see a shoe, and *boy* and *girl* are out, without a glance at whom it was made for. How much is left when that shortcut is taken into account?
+# A zero is a combination that the catalogue doesn't have. Where clothes are for children only and shoes for adults only (so it is in the set of this course), gender and category are **confounded**: see a shoe, and *boy* and *girl* are out. How much is left when that shortcut is taken into account?
 
 # %%
 def guessed_from(column):
@@ -632,7 +633,7 @@ print("first described, then exchanged, is the same for",
       f"{np.mean(np.array(turned) == expected):.1%} of the texts")
 
 # %% [markdown]
-# A description depends on nothing but its embedding, so it makes no difference whether embeddings or finished texts are exchanged. That saves time: one exchange is a matter of luck, and twenty of them cost nothing now.
+# A description depends on nothing but its embedding, so it makes no difference whether embeddings or finished texts are exchanged. So twenty exchanges cost nothing; one alone would be a matter of luck.
 
 # %%
 exchanged = [grade(shuffled(texts, test, seed), test) for seed in range(20)]
@@ -654,7 +655,7 @@ for name, row in result["wrong_photos"].items():
           f"two alike: {row['two_alike']:.2f},", "within" if within else "outside")
 
 # %% [markdown]
-# *Two alike* is a probability, times ten: that two items of different groups, drawn at random, have the same value. It is what the score of a flawless captioner falls to, for the right text about another item is right where the two are alike. It should lie within what the twenty exchanges gave; a captioner that makes mistakes may lie a little lower. And that is why style stays high: most items are casual, so most wrong photos have the right style.
+# *Two alike* is a probability, times ten: that two items of different groups, drawn at random, have the same value. It is what the score of a flawless captioner falls to, for the right text about another item is right where the two are alike. It should lie within what the twenty exchanges gave; a captioner that makes mistakes may lie a little lower. Style stays high because most items are casual.
 #
 # ### 9.2 A split that leaks
 #
@@ -691,16 +692,16 @@ note(leaking_split={kind: {name: round(float(value), 4) for name, value in figur
 pd.DataFrame(result["leaking_split"]).T.round(2)
 
 # %% [markdown]
-# Each test item with a *twin* in train (a copy of its photo, or its title) is answered by looking the answer up. Those items score higher and lift the mean: the score rises though nothing has become better. Where nearest is nearly perfect anyway, that is little; on hard photos it is much. Which of the two scores would a new product get?
+# Each test item with a *twin* in train (a copy of its photo, or its title) is answered by looking the answer up. Those items score higher and lift the mean: the score rises though nothing has become better. Which of the two scores would a new product get?
 
 # %% [markdown]
 # ## 10. Other yardsticks (optional)
 #
-# Three that are often seen in papers, and what each of them would have told us here.
+# Three that papers often show, and what each would have told us.
 #
 # ### 10.1 Overlap of words: BLEU, ROUGE-L, CIDEr-D
 #
-# They compare a description with a reference text: shared runs of words (BLEU, 0 to 100), the longest common sequence of words (ROUGE-L, 0 to 1), shared runs weighted by how rare they are (CIDEr-D, 0 to 10). The references here are the refined descriptions, or the templates as long as notebook 3 has not been run.
+# They compare a description with a reference text: shared runs of words (BLEU, 0 to 100), the longest common sequence (ROUGE-L, 0 to 1), shared runs weighted by rarity (CIDEr-D, 0 to 10). The references here are the refined descriptions, or the templates as long as notebook 3 has not been run.
 
 # %%
 print("references:", result["references"])
@@ -758,7 +759,7 @@ else:
 # %% [markdown]
 # ### 10.3 A language model as judge
 #
-# Give a model a rubric, let it grade. It understands paraphrases that no list of words knows, and it has whims that no list has. So the first question is not what it says about MODA, but whether it agrees with grades that can be checked. The judge here is the refiner of notebook 3, with another prompt.
+# Give a model a rubric, let it grade. It understands paraphrases that no list of words knows, and it has whims that no list has. So the first question is whether it agrees with grades that can be checked. The judge here is the refiner of notebook 3, with another prompt.
 
 # %% cellView="form"
 # @title The judge and its rubric { display-mode: "form" }
