@@ -90,6 +90,16 @@ def test_a_changed_prompt_asks_for_new_remarks(monkeypatch, tmp_path):
         teachers.prompt("prompt_1.txt", teachers.PROMPT_1)
 
 
+def test_every_figure_is_shown_somewhere():
+    """Those named by a number belong to the setup cell of that notebook."""
+    pages = [HERE.parent / "README.md", *(HERE.parent / "notebooks" / "py").glob("*.py")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    named = {name for name in FIGURES if not name.removeprefix("moda_").isdigit()}
+    assert {
+        n for n in named if f'show_figure("{n}")' not in text and f"/{n}.png" not in text
+    } == set()
+
+
 def test_figures_and_plots_share_one_palette():
     for name in board.__all__:
         assert getattr(board, name) == getattr(plots, name)
