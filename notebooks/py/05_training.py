@@ -157,7 +157,7 @@ print(f"{np.mean(lost > 0.1):.0%} of {len(lost)} photos lose more than a tenth o
 
 # %%
 figure, axes = plots.figure(1, 4, height=2.5)
-for axis, index in zip(axes.flat, lost.argsort()[::-1]):
+for axis, index in zip(axes.flat, lost.argsort()[::-1].tolist()):
     width, height = sample[index].size
     axis.imshow(sample[index].convert("RGB"))
     for length, mark in ((height, axis.axhspan), (width, axis.axvspan)):
@@ -262,7 +262,7 @@ from moda_utils.catalog import same_three
 from moda_utils.serving import generate_texts
 
 test = dataset["test"].remove_columns("image").to_pandas().assign(split="test")
-three = [test.index[test.product_id == item][0] for item in same_three(test).product_id]
+three = [int(test.index[test.product_id == item][0]) for item in same_three(test).product_id]
 photos = [dataset["test"][row]["image"] for row in three]
 
 def say(model):
