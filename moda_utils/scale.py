@@ -42,8 +42,7 @@ from moda_utils.serving import generate_texts, load_model
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 NO_MODEL = "A worker can't load the model"
 TEXTS = (*IDS, "model", "prompt_sha", "options_sha", "raw", "description", "status")
-COLUMNS = dict.fromkeys(TEXTS, pa.string()) | {"seconds": pa.float64(), "ended": pa.bool_()}
-SCHEMA = pa.schema(COLUMNS)
+SCHEMA = pa.schema(dict.fromkeys(TEXTS, pa.utf8()) | {"seconds": pa.float64(), "ended": pa.bool_()})
 
 
 class Job(NamedTuple):
@@ -259,6 +258,7 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
 
 def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
     """Let Ray's workers do the shards; killed ones are started again, with the shard they had."""
+    logging.getLogger("ray.widgets").setLevel("ERROR")  # it asks for what the course does without
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 

@@ -44,6 +44,7 @@ QUOTED = {
     "98 of 100": "what tests/test_attributes.py demands",
     "300 labelled sentences": "tests/test_attributes.py has more",
     "40 words": "Prompt II allows no more",
+    "20 photos": "a second, assumed by the exercises of notebook 9",
     "256 items": "the original notebook's effective batch",
     "0.8": "the recipe's decay factor; the least rank correlation of a judge",
     "15 GB": "a T4's memory",
