@@ -245,7 +245,9 @@ def main() -> None:
     for name, row in table.items():
         print(f"{name:20} {row['batch_1_ms']:8.1f} ms {row['batch_16_ms']:9.1f} ms")
     print(*(f"{name}: {why}" for name, why in missing.items()), sep="\n")
-    out = options.out or (None if options.small else ROOT / "benchmarks/results/cpu-int8.json")
+    out = options.out or (
+        None if options.small else ROOT / "benchmarks/results/full-cpu-int8-random-weights.json"
+    )
     if out:
         write_json(out, result)
 

@@ -235,7 +235,8 @@ figure
 # %%
 import json
 
-path = roots[0] / "benchmarks" / "results" / "cpu-int8.json"
+results = roots[0] / "benchmarks" / "results"
+path = results / "full-cpu-int8-random-weights.json"
 if path.exists():
     result = json.loads(path.read_text())
     print(f"{result['what']}; {result['machine']}")
@@ -244,8 +245,16 @@ else:
     table8 = "not yet measured: python benchmarks/int8.py"
 table8
 
+# %%
+if path.exists():
+    for batch in ("batch_1_ms", "batch_16_ms"):
+        times = table8[batch].sort_values()
+        print(f"{batch}: fastest is {times.index[0]}; torch's kernels take "
+              f"{times['torch kernels'] / times.iloc[0]:.2f} times its time, "
+              f"float32 {times['float32'] / times.iloc[0]:.1f} times")
+
 # %% [markdown]
-# The course uses the kernels that torch brings along, since they need nothing else to be installed. torch marks their old interface as deprecated in favour of the library torchao, so `fast.py` asks before it uses them, and falls back to float32 where they are gone: slower, with the same sentences.
+# The course uses the kernels that torch brings along. Others can be a little faster for a single photo, but they need a model exported or converted into a second format, with two or three more packages, and stay apart from the model you train; torch's need nothing else to be installed, and lie level where photos come in batches. (`same_first_token` compares with float32. Scores of random weights lie closer together than those of a trained model, so what int8 does to *sentences* is measured in section 6.) torch marks its old interface as deprecated in favour of the library torchao, so `fast.py` asks before it uses it, and falls back to float32 where it is gone: slower, with the same sentences.
 #
 # ## 4. What is never said need not be weighed
 #
@@ -282,7 +291,7 @@ same = written(FastModa.from_folder(best, int8=False)) == slow_texts
 print("cut output layer and own loop, float32: all texts the same:", same)
 
 # %% [markdown]
-# First without int8: a smaller output layer and a loop of our own may not change a single word.
+# If it says `False`: either a token was cut that the model wants to say, or two tokens came so close that the order of the additions decides. The pairs that differ will tell.
 
 # %% [markdown]
 # Now all three together: this is what `describe` uses on a processor. *Predict first: which of the four stages get faster, and which can't?*
@@ -404,7 +413,7 @@ print(f"allowed loss {allowed:.3f}: {'kept' if -low <= allowed else 'NOT shown t
 # How fast is that, compared with models that people run for the same purpose? `benchmarks/latency.py` builds GIT-base, BLIP-base, ViT-GPT2 and SmolVLM-256M from their public configurations, at their own image sizes, with random weights, and lets each write the same number of tokens. That is fair for time (what the weights say doesn't change it) and says nothing about quality. These are general captioners; MODA knows one thing only.
 
 # %%
-path = roots[0] / "benchmarks" / "results" / "cpu-latency.json"
+path = results / "full-cpu-latency-random-weights.json"
 bench = json.loads(path.read_text()) if path.exists() else None
 if bench:
     print(f"{bench['what']}; {bench['machine']}; {bench['new_tokens']} tokens each")
@@ -459,7 +468,7 @@ three = [paths[0], str(folder / "pretender.jpg"), paths[1]]
 HTML(f"<style>{demo.STYLE}</style>" + demo.describe_cards(three))
 
 # %% [markdown]
-# Tick the box to open the page itself, here or in a new tab. It runs until the kernel ends or `page.close()`. On Colab, Gradio adds a public address for as long as the cell lives: then photos do travel through its servers.
+# Tick the box to open the page itself, here or in a new tab. It runs until the kernel ends or `page.close()`. On Colab it appears below the cell, over Colab's own connection: `launch` asks Gradio for no public address.
 
 # %% cellView="form"
 # @title Open the page { display-mode: "form" }
