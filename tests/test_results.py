@@ -154,6 +154,12 @@ def test_a_description_takes_a_processor_little_time_and_memory():
     )
 
 
+def test_int8_weights_keep_the_quality():
+    stored = read_json(RESULTS / "mini-cpu-int8-quality.json")
+    assert stored["n"] >= 1000
+    assert -stored["int8_minus_float32"]["overall"]["low"] <= stored["allowed_loss"]
+
+
 def test_any_gpu_s_figures_are_found_and_a_processor_s_are_not(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     write_json(tmp_path / "full-cpu-captioning-random-weights.json", {})

@@ -402,11 +402,21 @@ print(f"overall grade changed by {change.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 print(f"allowed loss {allowed:.3f}: {'kept' if -low <= allowed else 'NOT shown to be kept'}")
 
 # %% [markdown]
-# *Kept* means that even the lower end of the interval loses no more than allowed. If it isn't shown, that may be due to int8 or to too few photos: look at the changed descriptions above. Where two words are nearly tied, any change of rounding can flip them. `describe(photo, int8=False)` is always there.
-#
-# > **In `mini`:** rows of weights are short, so a single rounding weighs more.
-# >
-# > **With real weights:** longer rows average out more of it. Whether the grade is kept there, nobody has measured yet; these cells do.
+# *Kept* means that even the lower end of the interval loses no more than allowed. A few photos seldom can show that: near-ties between two words flip with any change of rounding, for better as often as for worse, and a handful of flips moves the grade of a small split. That takes more photos. Where they are drawn, `benchmarks/int8_quality.py` draws many fresh ones and stores what it found:
+
+# %%
+found = sorted(results.glob(f"{profile.name}-*-int8-quality.json"))
+for stored in map(json.loads, [path.read_text() for path in found]):
+    overall = stored["int8_minus_float32"]["overall"]
+    kept = "kept" if -overall["low"] <= stored["allowed_loss"] else "NOT shown to be kept"
+    print(f"{stored['data']}: {stored['texts_changed']} of {stored['n']:,} texts changed")
+    print(f"overall grade {overall['value']:+.4f} [{overall['low']:+.4f}, {overall['high']:+.4f}], "
+          f"allowed loss {stored['allowed_loss']:.3f}: {kept}")
+if not found:
+    print("not yet measured: python benchmarks/int8_quality.py")
+
+# %% [markdown]
+# If the loss is larger than allowed on many photos too, look at the changed descriptions above: `describe(photo, int8=False)` is always there.
 #
 # ## 7. Beside other captioners
 #
