@@ -176,7 +176,8 @@ def _check_photo(path: Path) -> tuple[str, str]:
         return "", "photo missing"
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as photo:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as photo:
+            _check_size(photo)
             photo.draft("RGB", (64, 64))  # a JPEG is read to its end, but computed at 1/8 size
             photo.load()
     except _BROKEN as error:
@@ -187,6 +188,12 @@ def _check_photo(path: Path) -> tuple[str, str]:
 # ---------------------------------------------------------------------------------------------
 # Opening a photo
 
+# Kinds of files that are read. Pillow knows more, and hands PostScript to another program.
+Image.init()
+FORMATS = [
+    kind for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if kind in Image.OPEN
+]
+LARGEST = 89e6  # pixels: a third of a gigabyte; Pillow itself warns a little above
 # What Pillow raises for files that are no photos, cut off, or absurdly large.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
@@ -201,29 +208,44 @@ def open_photo(path: Path | str | BinaryIO, name: str = "") -> Image.Image:
         ValueError: the file is not a photo, or a damaged one.
     """
     try:
-        with Image.open(path) as photo:
-            return to_rgb(photo)
+        with Image.open(path, formats=FORMATS) as photo:
+            _check_size(photo)
+            ImageOps.exif_transpose(photo, in_place=True)  # a second copy of a large photo is much
+            return _as_rgb(photo)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no photo {path}.") from None
     except _BROKEN as error:
-        raise ValueError(f"{name or path} can't be read as a photo: {_short(error)}.") from error
+        heic = str(name or path).lower().endswith((".heic", ".heif"))
+        reason = "HEIC is not read here, save it as JPEG" if heic else _short(error)
+        raise ValueError(f"{name or path} can't be read as a photo: {reason}.") from error
 
 
 def to_rgb(photo: Image.Image) -> Image.Image:
     """A Pillow image of any mode as an upright RGB image; what is transparent becomes white."""
-    photo = ImageOps.exif_transpose(photo)
+    return _as_rgb(ImageOps.exif_transpose(photo))
+
+
+def _as_rgb(photo: Image.Image) -> Image.Image:
     if photo.mode.startswith("I;16"):  # convert() would cut 16 bits off at 255, not scale them
         photo = photo.point(lambda value: value / 257).convert("L")
     if photo.has_transparency_data:
         photo = photo.convert("RGBA")
         photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
-    return photo.convert("RGB")
+    return photo if photo.mode == "RGB" else photo.convert("RGB")
+
+
+def _check_size(photo: Image.Image) -> None:
+    """Refuse by the file's header what takes too much memory, before any of it is taken."""
+    if photo.width * photo.height > LARGEST:
+        raise Image.DecompressionBombError(photo.size)
 
 
 def _short(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image file"  # Pillow's own text names a memory address
-    return str(error) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {LARGEST / 1e6:.0f} million pixels, make it smaller"
+    return str(error).rstrip(".") or type(error).__name__
 
 
 # ---------------------------------------------------------------------------------------------

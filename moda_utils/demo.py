@@ -2,7 +2,8 @@
 
 python -m moda_utils.serving --demo
 
-Nothing leaves the machine: page, style and fonts come from it, gradio's statistics are off.
+Photos stay on the machine that runs it. Page, style and fonts come from there, too; gradio's
+statistics are off.
 """
 
 import base64
@@ -23,7 +24,9 @@ from moda_utils.serving import NOTES, describe_each, load_model, open_checked
 
 EXAMPLES = 6
 MOST = 32  # photos at once
-INTRO = "# MODA\nDrop photos of clothes or shoes, or pick an example. Nothing leaves this machine."
+INTRO = """# MODA
+Drop photos of clothes or shoes, or pick an example.
+Photos go to the machine that runs this page, and no further."""
 STYLE = """
 .card {display: flex; gap: 16px; align-items: center; padding: 12px 0; border-top: 1px solid #ddd}
 .card img {width: 120px; height: 160px; object-fit: contain; background: white; border-radius: 6px}

@@ -12,8 +12,10 @@ memory once. On a processor that reading takes most of the time. So:
 Only the first one changes numbers. Methods were compared at real sizes: benchmarks/int8.py.
 """
 
+import ctypes
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Self
@@ -130,7 +132,10 @@ class FastModa:
         def read(name: str) -> Tensor:
             # Opened anew each time: a file that stays open keeps all it has read in memory.
             with safe_open(Path(folder) / "model.safetensors", "pt") as file:
-                return file.get_tensor(name).float()
+                weight = file.get_tensor(name).float()
+            if weight.numel() > 500_000:
+                _give_back()
+            return weight
 
         return cls(ModaConfig.from_pretrained(folder), read, int8)
 
@@ -210,6 +215,15 @@ class FastModa:
             return x + down(activation(up(before_mlp(x))))
 
         return block
+
+
+def _give_back() -> None:
+    """What float32 weights have left free goes back to the system, where the C library can do that.
+
+    glibc keeps it otherwise, in holes between the small weights: up to half a gigabyte.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # no glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _norm(read: Read, name: str) -> Linear:

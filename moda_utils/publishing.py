@@ -45,7 +45,8 @@ def publish(
     Raises:
         FileNotFoundError: nothing to publish yet; the message names the notebook that makes it.
         ValueError: `repo` is no such name, or the photos may not be shown to everyone.
-        RuntimeError: there is no token, or the Hub refused.
+        RuntimeError: there is no token, the Hub can't be reached or refused, or everyone sees the
+            repository that should be private.
     """
     folder = profile.run_dir("moda") / "best" if kind == "model" else profile.dataset_dir
     files = sorted(path for path in require(folder, _MADE_BY[kind]).rglob("*") if path.is_file())
@@ -57,6 +58,9 @@ def publish(
     api = HfApi(token=find_token())
     try:
         address = api.create_repo(repo, repo_type=kind, private=private, exist_ok=True)
+        if private and not api.repo_info(repo, repo_type=kind).private:  # it was there before
+            advice = "make it private in its settings on the Hub, or choose another name"
+            raise RuntimeError(f"{repo} is there already, for everyone to see: {advice}.")
         operations = [CommitOperationAdd(name, source) for name, source in content.items()]
         message = f"MODA: {kind} with its card"
         api.create_commit(repo, operations, repo_type=kind, commit_message=message)
@@ -66,6 +70,9 @@ def publish(
         status = error.response.status_code if error.response is not None else "no answer"
         advice = "Is the token one with the right to write, and the owner its own?"
         raise RuntimeError(f"The Hub refused ({status}): nothing new is there. {advice}") from error
+    except HfHubHTTPError.__bases__[0] as error:  # of httpx or httpx2, as the client's version has
+        advice = "check the network, then publish again"
+        raise RuntimeError(f"The Hub can't be reached ({error}): {advice}.") from error
     return str(address)
 
 

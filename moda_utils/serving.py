@@ -35,7 +35,11 @@ NOTES = {  # by ModaConfig.trained_on
     "drawn": "Note: this model was trained on drawings.",
 }
 BATCH = 16  # photos described together
-SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif",
+    ".heic", ".heif",  # can't be read, which is better said than passed over
+}  # fmt: skip
+FILES = ["config.json", "model.safetensors", "processor_config.json", "tokenizer.json"]
 HEADER = ["photo", "description"]  # of the table that --csv writes
 
 # ---------------------------------------------------------------------------------------------
@@ -52,13 +56,14 @@ def describe(
 
     Args:
         images: a file, a Pillow image of any mode, an array of uint8 (height, width, 3, or without
-            the 3 for a grey one), or a list of them. Of an animation the first picture counts.
+            the 3 for a grey one), or a list or tuple of them. Of an animation the first picture
+            counts.
         model: folder of a trained MODA; the profile's `runs/moda/best` when left out.
         note: print with the answer what a model has seen that was not trained on real photos.
         int8: on a CPU, use int8 weights (see `fast.py`); False takes float32.
 
     Returns:
-        A text for one photo, a list of texts for a list.
+        A text for one photo, a list of texts for several, even where they come as a tuple.
 
     Raises:
         FileNotFoundError: there is no such photo, or no trained model yet.
@@ -81,17 +86,19 @@ def describe_each(
 ) -> Iterator[str | Exception]:
     """For one photo after the other its description, or the error that tells why it has none.
 
-    Threads open the photos of the next batch while the model is busy with this one.
+    Threads open the photos of the next batch while the model is busy with this one. Two of them,
+    for each may hold a large photo.
     """
     batches = [photos[start : start + BATCH] for start in range(0, len(photos), BATCH)]
 
     def pixels(photo: Photo) -> Tensor | Exception:
         try:
-            return processor(images=open_checked(photo))["pixel_values"][0]  # (3, height, width)
+            small = _shrink(open_checked(photo), processor.image_processor.size["shortest_edge"])
+            return processor(images=small)["pixel_values"][0]  # (3, height, width)
         except (OSError, ValueError) as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
         coming = [pool.submit(pixels, photo) for photo in batches[0]] if batches else []
         for following in [*batches[1:], []]:
             opened = [future.result() for future in coming]
@@ -112,18 +119,18 @@ def load_model(folder: Path | str | None = None, int8: bool = False) -> tuple[Mo
         OSError: a file of the model is missing or damaged.
     """
     folder = Path(folder) if folder is not None else get_profile().run_dir("moda") / "best"
-    weights = folder / "model.safetensors"
-    if not weights.exists():
+    missing = [name for name in FILES if not (folder / name).exists()]
+    if missing == FILES:
         raise FileNotFoundError(f"There is no trained model in {folder}: run notebook 05 first.")
-    return _load(folder, weights.stat().st_mtime_ns, int8 and best_device().type == "cpu")
+    if missing:
+        advice = "copy the whole folder again, or train with notebook 05"
+        raise FileNotFoundError(f"The model in {folder} lacks {', '.join(missing)}: {advice}.")
+    changed = (folder / "model.safetensors").stat().st_mtime_ns
+    return _load(folder, changed, int8 and best_device().type == "cpu")
 
 
 @lru_cache(maxsize=2)
 def _load(folder: Path, changed: int, int8: bool) -> tuple[Moda, ModaProcessor]:
-    for name in ("config.json", "processor_config.json", "tokenizer.json"):
-        if not (folder / name).exists():
-            advice = "copy the whole folder again, or train with notebook 05"
-            raise FileNotFoundError(f"The model in {folder} lacks {name}: {advice}.")
     try:
         processor = ModaProcessor.from_pretrained(folder)
         if int8 and FastModa.fits(ModaConfig.from_pretrained(folder)):
@@ -133,7 +140,8 @@ def _load(folder: Path, changed: int, int8: bool) -> tuple[Moda, ModaProcessor]:
             return FastModa.from_folder(folder, int8=int8_works()), processor
         model = ModaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, SafetensorError, TypeError, KeyError) as error:
-        raise OSError(f"The model in {folder} can't be loaded: {error}") from error
+        reason = str(error).removeprefix(f"{folder} can't be loaded: ")
+        raise OSError(f"The model in {folder} can't be loaded: {reason}") from error
     return model.to(best_device()).eval(), processor
 
 
@@ -162,6 +170,12 @@ def _describe_pixels(pixels: Tensor, moda: Moda, processor: ModaProcessor) -> li
     with torch.inference_mode():
         embeds = moda.encode_images(pixels.to(moda.device))
     return generate_texts(moda, processor, embeds)[0]
+
+
+def _shrink(photo: Image.Image, shortest: int) -> Image.Image:
+    """What the processor does first, without its copies of the large photo: to the same pixels."""
+    size = [int(shortest * side / min(photo.size)) for side in photo.size]
+    return photo.resize(size, Image.Resampling.BICUBIC)
 
 
 def open_checked(image: Photo) -> Image.Image:
@@ -193,12 +207,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("photos", nargs="*", metavar="PHOTO_OR_FOLDER")
     parser.add_argument(
-        "--csv", type=Path, metavar="OUT", help="add to this table; what it holds is skipped"
-    )
+        "--csv", type=Path, metavar="OUT",
+        help="add to this table; what it holds is skipped: delete it after a new training",
+    )  # fmt: skip
     parser.add_argument("--model", help="folder of a trained MODA (default: runs/moda/best)")
     parser.add_argument("--float32", action="store_true", help="no int8 weights on a CPU")
     parser.add_argument("--demo", action="store_true", help="a web page instead, on this machine")
     options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", module="PIL")  # about oddities in files that can be read
     if options.demo == bool(options.photos):
         parser.error("name photos or folders, or --demo")
     try:
@@ -222,14 +238,17 @@ def _describe_files(
 ) -> int:
     """Print a line, or write a row, for each photo; 1 if one of them failed."""
     found = list(_find_photos(names))
-    photos = [photo for photo in found if isinstance(photo, str)]
+    named: dict[str, str] = {}  # once each, however often they are named
+    for photo in found:
+        if isinstance(photo, str):
+            named.setdefault(os.path.abspath(photo), photo)
     problems = [problem for problem in found if isinstance(problem, Exception)]
     for problem in problems:
         print(problem, file=sys.stderr)
     done = _open_table(table) if table else set()
-    todo = [photo for photo in photos if os.path.abspath(photo) not in done]
-    if len(todo) < len(photos):
-        print(f"{len(photos) - len(todo)} photos are in {table} already.", file=sys.stderr)
+    todo = [photo for path, photo in named.items() if path not in done]
+    if len(todo) < len(named):
+        print(f"{len(named) - len(todo)} photos are in {table} already.", file=sys.stderr)
     failed, rows = len(problems), []
     try:
         with tqdm(total=len(todo), unit="photo", disable=None) as bar:  # only in a terminal
@@ -274,7 +293,7 @@ def _open_table(table: Path) -> set[str]:
     """
     content = table.read_bytes() if table.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
-    lines = whole.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    lines = whole.decode("utf-8-sig", "surrogateescape").splitlines(keepends=True)
     header, *rows = [row for row in csv.reader(lines) if row] or [HEADER]
     if header != HEADER or (content and not whole):
         raise ValueError(f"{table} is no table of descriptions: name another file for --csv.")

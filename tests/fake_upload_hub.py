@@ -14,12 +14,14 @@ class UploadHub(FakeHub):
     """Keeps what is uploaded in folders below `root`, by "model/owner/name" or "dataset/...".
 
     `commits` counts them, `created` has the requests that made repositories, `token` is the one
-    that may write. Large files (all that aren't text here) come by the LFS protocol.
+    that may write, `private` has what only its owner sees. Large files (all that aren't text
+    here) come by the LFS protocol.
     """
 
     def __init__(self, root: Path, token: str):
         self.root, self.token = root, token
         self.commits, self.created, self.large = 0, [], {}
+        self.private: set[str] = set()  # "model/owner/name"
         super().__init__({})
 
     @property
@@ -41,6 +43,18 @@ class _UploadHandler(Handler):
 
     def _json(self, body: object, status: int = 200) -> None:
         self._answer(status, json.dumps(body).encode(), Content_Type="application/json")
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        asked = re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)", path)
+        if asked is None:
+            return super().do_GET()
+        kind, repo = asked.groups()
+        known = (self.server.root / kind / repo).exists()
+        if not known or self.headers.get("Authorization") != f"Bearer {self.server.token}":
+            return self._answer(401, X_Error_Code="RepoNotFound")
+        private = f"{kind}/{repo}" in self.server.private
+        self._json({"id": repo, "sha": COMMIT, "private": private, "siblings": [], "tags": []})
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -67,6 +81,8 @@ class _UploadHandler(Handler):
             kind = asked.get("type", "model")
             folder = server.root / kind / repo
             status = 409 if folder.exists() else 200
+            if status == 200 and (asked.get("private") or asked.get("visibility") == "private"):
+                server.private.add(f"{kind}/{repo}")
             folder.mkdir(parents=True, exist_ok=True)
             if kind == "model":
                 server.repos[repo] = folder

@@ -1,5 +1,6 @@
 """The catalogue: bad input is named and counted, no group crosses a split, seeds decide."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from moda_utils.catalog import (
     read_catalog,
     same_three,
     save_catalog,
+    to_rgb,
 )
 from moda_utils.profiles import ROOT, get_profile
 
@@ -268,6 +270,52 @@ def test_photos_are_turned_upright(tmp_path):
     exif[0x0112] = 6  # camera held sideways
     Image.new("RGB", (40, 30)).save(tmp_path / "photo.jpg", exif=exif)
     assert open_photo(tmp_path / "photo.jpg").size == (30, 40)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif", "png", "webp"])
+def test_a_photo_is_turned_once_and_not_again(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = Image.new("RGB", (40, 30), "blue")
+    photo.paste("red", (0, 0, 40, 8))
+    photo.save(tmp_path / f"photo.{suffix}", exif=exif)
+    opened = open_photo(tmp_path / f"photo.{suffix}")
+    for upright in (opened, to_rgb(opened)):
+        assert upright.size == (30, 40)
+        assert upright.getpixel((28, 20))[0] > 200 and upright.getpixel((2, 20))[2] > 200
+
+
+def test_to_rgb_leaves_the_given_photo_as_it_is(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(tmp_path / "photo.jpg", exif=exif)
+    with Image.open(tmp_path / "photo.jpg") as photo:
+        assert to_rgb(photo).size == (30, 40)
+        assert photo.size == (40, 30) and photo.getexif()[0x0112] == 6
+
+
+def test_only_photos_are_read_and_no_programs(tmp_path, monkeypatch):
+    """PostScript is one, and Pillow would have Ghostscript run it."""
+
+    def run(*_):
+        raise AssertionError("a photo was run")
+
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", run)
+    Image.new("RGB", (30, 40)).save(tmp_path / "photo.jpg", "EPS")
+    with pytest.raises(ValueError, match="photo.jpg can't be read as a photo: not an image file"):
+        open_photo(tmp_path / "photo.jpg")
+    rows = [shop_row(number) for number in range(5)]
+    write_shop(tmp_path, rows)
+    shutil.copy(tmp_path / "photo.jpg", photo_path(tmp_path, rows[2]))
+    assert list(read_catalog(tmp_path).skipped["reason"]) == [
+        "photo can't be read: not an image file"
+    ]
+
+
+def test_a_photo_that_memory_has_no_room_for_is_refused_by_its_header(tmp_path):
+    Image.new("1", (9_000, 10_000)).save(tmp_path / "wall.png")
+    with pytest.raises(ValueError, match="wall.png can't be read .* 89 million pixels, make it sm"):
+        open_photo(tmp_path / "wall.png")
 
 
 @pytest.mark.parametrize(

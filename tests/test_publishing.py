@@ -154,6 +154,25 @@ def test_real_photos_are_not_shown_to_everyone(profile):
         publish(profile, "someone/moda", "dataset", private=False)
 
 
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_nothing_private_goes_into_a_repository_that_everyone_sees(profile, tmp_path, kind):
+    with UploadHub(tmp_path / "hub", TOKEN) as hub:
+        (hub.root / kind / "someone" / "moda").mkdir(parents=True)  # made public, earlier
+        done = in_process(hub, PUBLISH.format(kind=kind))
+        assert done.returncode == 1
+        assert "someone/moda is there already, for everyone to see" in done.stderr.splitlines()[-1]
+        assert hub.commits == 0 and hub.large == {} and hub.stored(kind, "someone/moda") == {}
+
+
+def test_without_a_network_a_sentence_says_so(profile, tmp_path):
+    with UploadHub(tmp_path / "hub", TOKEN) as hub:
+        pass  # nobody listens at its address any more
+    done = in_process(hub, PUBLISH.format(kind="model"))
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "The Hub can't be reached" in last and "check the network, then publish again" in last
+
+
 def test_a_wrong_token_and_no_token_are_said_in_words(profile, tmp_path):
     with UploadHub(tmp_path / "hub", TOKEN) as hub:
         refused = in_process(hub, PUBLISH.format(kind="model"), token="hf_wrong")

@@ -113,13 +113,13 @@ def test_on_a_cpu_the_fast_model_is_used_and_float32_on_request(home, files):
         assert describe(files / "lime.png", note=False, int8=int8) == SAYS["lime"]
 
 
-@pytest.mark.parametrize("name", ["config.json", "processor_config.json", "tokenizer.json"])
+@pytest.mark.parametrize("name", serving.FILES)
 def test_a_model_folder_with_a_missing_file(home, best, tmp_path, files, name, capsys):
     folder = tmp_path / "model"
     shutil.copytree(best, folder)
     (folder / name).unlink()
     for int8 in (True, False):
-        with pytest.raises(OSError, match=f"{folder} (lacks {name}|can't be loaded)"):
+        with pytest.raises(OSError, match=f"{folder} lacks {name}: copy the whole folder again"):
             describe(photo(), folder, int8=int8)
     assert main([str(files / "red.png"), "--model", str(folder)]) == 1
     assert str(folder) in capsys.readouterr().err
@@ -132,6 +132,52 @@ def test_a_damaged_model_is_named(home, best, tmp_path):
     for int8 in (True, False):
         with pytest.raises(OSError, match="model can't be loaded: "):
             describe(photo(), tmp_path / "model", int8=int8)
+
+
+def test_a_broken_configuration_is_said_once(home, best, tmp_path):
+    shutil.copytree(best, tmp_path / "model")
+    (tmp_path / "model" / "processor_config.json").write_text("{")
+    with pytest.raises(OSError) as failed:
+        describe(photo(), tmp_path / "model")
+    assert str(failed.value).count("can't be loaded") == 1
+
+
+def test_photos_are_made_smaller_before_the_processor_to_the_same_pixels(home):
+    processor = serving.load_model()[1]
+    edge = processor.image_processor.size["shortest_edge"]
+    for size in ((1, 1), (31, 33), (33, 900), (640, 480), (1077, 1431)):
+        noise = Image.effect_noise(size, 90).convert("RGB")
+        small = serving._shrink(noise, edge)
+        assert min(small.size) == edge
+        pixels = (processor(images=image)["pixel_values"] for image in (noise, small))
+        assert torch.equal(*pixels), size
+
+
+LARGE_FOLDER = """
+import resource, sys
+from moda_utils.serving import main
+main([sys.argv[2], "--csv", sys.argv[3]])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+status = main([sys.argv[1], "--csv", sys.argv[3]])
+print(status, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in other units elsewhere")
+def test_a_folder_of_large_photos_takes_little_memory(home, files, tmp_path):
+    """Eight photos of 24 megapixels, lying on their side: two of them at a time, and no copies."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo("red", (6000, 4000)).save(folder / "0.jpg", exif=exif)
+    for number in range(1, 8):
+        shutil.copy(folder / "0.jpg", folder / f"{number}.jpg")
+    command = [sys.executable, "-c", LARGE_FOLDER, folder, files / "red.png", tmp_path / "out.csv"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    status, more = done.stdout.split()
+    assert status == "0", done.stderr
+    assert float(more) < 2 * 2 * 92 + 60, "MiB: two photos, each once more while it is turned"
 
 
 def test_texts_end_by_themselves_or_are_cut(home, best):
@@ -187,15 +233,21 @@ def trouble(tmp_path):
     pages[0].save(folder / "moving.gif", save_all=True, append_images=pages[1:])
     bomb(folder / "bomb.png")
     photo("red", (20, 4_000)).save(folder / "long.png")
+    Image.new("1", (9_000, 10_000)).save(folder / "wall.png")
+    (folder / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    Image.new("RGB", (20, 20)).save(folder / "program.jpg", "EPS")
     whole = (folder / "good.jpg").read_bytes()
     (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.jpg").write_text("not a photo")
     (folder / "notes.txt").write_text("no photo, and none that is claimed")
     (folder / ".hidden.jpg").write_text("a file manager's")
+    large = "more than 89 million pixels"
     return folder, {
-        "bomb.png": "exceeds limit", "long.png": "stripe of 20 x 4000", "half.jpg": "can't be read",
-        "empty.jpg": "not an image file", "text.jpg": "not an image file",
+        "bomb.png": large, "wall.png": large, "phone.HEIC": "save it as JPEG",
+        "program.jpg": "not an image file", "long.png": "stripe of 20 x 4000",
+        "half.jpg": "can't be read", "empty.jpg": "not an image file",
+        "text.jpg": "not an image file",
     }  # fmt: skip
 
 
@@ -211,6 +263,7 @@ def test_a_folder_good_ones_are_described_bad_ones_named(home, trouble, capsys):
     lines = err.splitlines()
     for name, reason in bad.items():
         assert any(name in line and reason in line for line in lines), name
+    assert ".." not in err
     assert len(lines) == len(bad) + 1  # and the note about drawings
     for name in bad:
         (folder / name).unlink()
@@ -275,6 +328,39 @@ def test_a_table_goes_on_where_it_stopped(home, trouble, tmp_path, capsys):
         (folder / name).unlink()
     assert main([str(folder), "--csv", str(table)]) == 0
     assert sorted(table.read_text().splitlines()) == sorted(rows)
+
+
+def test_a_photo_that_is_named_twice_is_one(home, files, tmp_path, capsys):
+    table = tmp_path / "out.csv"
+    names = [files / "red.png", files / "red.png", files / ".." / files.name / "red.png", files]
+    assert main([*map(str, names), "--csv", str(table)]) == 0
+    assert table.read_text().splitlines()[1:] == [
+        f"{files / f'{name}.png'},{SAYS[name]}" for name in ("red", "blue", "lime")
+    ]
+    capsys.readouterr()
+    assert main([str(files / "red.png"), str(files / "red.png")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_table_that_a_spreadsheet_has_saved_goes_on(home, files, tmp_path, capsys):
+    """Excel puts a mark at the beginning and ends its lines in its own way."""
+    table = tmp_path / "out.csv"
+    assert main([str(files / "red.png"), "--csv", str(table)]) == 0
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    assert main([str(files), "--csv", str(table)]) == 0
+    assert "1 photos are in" in capsys.readouterr().err
+    assert table.read_text("utf-8-sig").count(SAYS["red"]) == 1
+    assert len(table.read_text().splitlines()) == 4
+
+
+def test_a_photo_with_an_oddity_is_described_without_a_warning(home, tmp_path):
+    """Whoever describes a folder should read of photos, and not of the places of libraries."""
+    oddity = Image.new("P", (12, 16))
+    oddity.putpalette([200, 30, 30] * 2)
+    oddity.save(tmp_path / "odd.png", transparency=b"\xff\x80")
+    command = [sys.executable, "-m", "moda_utils.serving", str(tmp_path / "odd.png")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "Warning" not in done.stderr
 
 
 @pytest.mark.parametrize("content", ["name,price\nshirt,3\n", "no line end"])
