@@ -28,6 +28,7 @@ INTRO = """# MODA
 Drop photos of clothes or shoes, or pick an example.
 Photos go to the machine that runs this page, and no further."""
 STYLE = """
+#examples .grid-wrap {min-height: 0; height: auto}
 .card {display: flex; gap: 16px; align-items: center; padding: 12px 0; border-top: 1px solid #ddd}
 .card img {width: 120px; height: 160px; object-fit: contain; background: white; border-radius: 6px}
 .card .said {font-size: 1.15rem; margin: 0 0 8px}

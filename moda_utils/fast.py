@@ -1,7 +1,8 @@
 """MODA for a processor without a GPU: the same texts from less memory, several times faster.
 
 A language model writes one token after the other, and for every token each weight is read from
-memory once. On a processor that reading takes most of the time. So:
+memory once and meets a single vector. That reading, many small products and their calls take most
+of the time. So:
 
 * int8 weights, a quarter of the bytes: one scale per output of a layer, made while loading;
 * an output layer cut to the tokens that the training descriptions use (`config.output_tokens`):

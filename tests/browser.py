@@ -44,16 +44,21 @@ class Browser(Chrome):
         return [address for address in asked if not address.startswith("data:")]
 
 
+def open_browser(folder: Path) -> Browser:
+    """Chromium with its files in this folder; whoever opens it has to `quit()` it."""
+    options = ChromeOptions()
+    options.binary_location = CHROMIUM
+    for option in (*OPTIONS, f"--user-data-dir={folder}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return Browser(options, ChromeService(DRIVER))
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """One Chromium for all tests; import it by name: `from browser import browser`."""
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("no Chromium with its chromedriver here")
-    options = ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = Browser(options, ChromeService(DRIVER))
+    opened = open_browser(tmp_path_factory.mktemp("chromium"))
     yield opened
     opened.quit()

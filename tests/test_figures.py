@@ -106,6 +106,6 @@ def test_figures_and_plots_share_one_palette():
 
 
 def test_a_picture_is_only_taken_from_a_cell_that_was_executed():
-    assert outputs.output_picture("07_use_it", "describe(mine[:4])").width > 500
+    assert outputs.output_picture("07_use_it", 'title="Described"').width > 500
     with pytest.raises(ValueError, match="07_use_it: no picture below a cell with 'no such code'"):
         outputs.output_picture("07_use_it", "no such code")

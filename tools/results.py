@@ -68,7 +68,7 @@ def fill(text: str) -> str:
     tables = {
         "notebooks": notebooks_table, "captions": captions_tables, "refinement": refinement_table,
         "training": training_tables, "results": results_tables,
-        "costs": costs_table,
+        "costs": costs_table, "speed": speed_line,
     }  # fmt: skip
     for name, render in tables.items():
         block = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
@@ -266,6 +266,24 @@ def _overview() -> str:
         cells += [] if full else ["not yet run"]
         rows.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def speed_line() -> str:
+    """How long one description takes a processor, in a sentence."""
+    name = "full-cpu-latency-random-weights"
+    if (figures := _stored(name)) is None:
+        return "How long a description takes a processor: not yet measured.\n"
+    took = {system: row["batch_1_ms"] for system, row in figures["systems"].items()}
+    shipped = next(system for system in took if system.startswith("MODA as shipped"))
+    peers = [system for system in took if system.endswith(", float32") and system[:4] != "MODA"]
+    fastest = min(peers, key=took.get)
+    return (
+        f"**Speed, random weights of the real sizes** ([figures]({_link(name)}); "
+        f"{figures['machine']}, {figures['new_tokens']} tokens): one description takes "
+        f"{took[shipped]:.0f} ms with int8 weights as shipped, {took['MODA, float32']:.0f} ms in "
+        f"float32; {fastest.split(',')[0]}, the fastest other captioner tried, "
+        f"{took[fastest]:.0f} ms in float32.\n"
+    )
 
 
 def _models(figures: dict) -> str:

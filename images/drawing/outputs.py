@@ -29,7 +29,7 @@ def output_picture(notebook: str, code: str) -> Image.Image:
 
 def strip() -> Page:
     """What the reader has at the end: `describe`, and what it says about four photos."""
-    said = output_picture("07_use_it", "describe(mine[:4])")
+    said = output_picture("07_use_it", 'title="Described"')
     width = WIDTH - 0.3
     height = width * said.height / said.width
     page = Page(height + 0.75, colours=128)

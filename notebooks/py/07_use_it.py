@@ -64,17 +64,22 @@ profile = setup("07", PROFILE)
 # @title Choose photos { display-mode: "form" }
 FOLDER = ""  # @param {type:"string"}
 UPLOAD = False  # @param {type:"boolean"}
+from contextlib import suppress
+from dataclasses import replace
 from moda_utils import require
 from moda_utils.catalog import load_catalog
 best = require(profile.run_dir("moda") / "best", "05")
 catalog = load_catalog(profile.catalog_path)
 test = catalog.frame[catalog.frame.split == "test"].reset_index(drop=True)
 paths = [str(catalog.root / name) for name in test.image]
-mine = sorted(str(path) for path in Path(FOLDER).iterdir()) if FOLDER else paths[:4]
+mine = [str(p) for p in sorted(Path(FOLDER).iterdir()) if p.is_file()] if FOLDER else []
 if UPLOAD:
     from google.colab import files
-    mine = list(files.upload())
-print(f"{len(mine)} photos to describe, {len(test)} in the test split")
+    with suppress(Exception):  # cancelled: as if the box had not been ticked
+        mine = list(files.upload())
+shown_as = replace(profile, data_label="own") if mine else profile
+print(f"{len(mine)} files of your own, {len(test)} photos in the test split")
+mine = mine or paths[:4]
 
 # %% [markdown]
 # One call describes one photo, or a list of them. It takes files, Pillow images and arrays.
@@ -82,8 +87,24 @@ print(f"{len(mine)} photos to describe, {len(test)} in the test split")
 # %%
 from moda_utils import describe, plots
 
-sentences = describe(mine[:4])
-plots.photo_grid(mine[:4], sentences, profile=profile, title="Described")
+describe(paths[0])
+
+# %% [markdown]
+# A list stops at the first file that is no photo. `describe_each` goes on: it gives a sentence for each photo, or the error that tells why there is none.
+
+# %%
+from moda_utils.serving import describe_each, load_model
+
+answers = dict(zip(mine[:4], describe_each(mine[:4], *load_model(int8=True))))
+sentences = {path: said for path, said in answers.items() if isinstance(said, str)}
+for error in answers.values():
+    if isinstance(error, Exception):
+        print(error)
+if len(mine) > 4:
+    print(f"The first 4 of {len(mine)} are shown.")
+if sentences:
+    display(plots.photo_grid(list(sentences), list(sentences.values()), profile=shown_as,
+                             title="Described"))
 
 # %% [markdown]
 # A model that was trained on drawings says so, each time: whoever reads its sentence should know. Hand it a photo of your own and see what it makes of it. It has no word for "I don't know": it answers with the item that fits least badly.
@@ -161,11 +182,38 @@ print(f"write is {before.write / before[:4].sum():.0%} of the time: {before.toke
 # Several photos, and the median of each stage: a single measurement tells more about the machine's mood than about the model.
 
 # %% [markdown]
-# Where writing takes most of the time, there is a reason: tokens come one after the other, and **each one reads every weight of the language model once**. With OPT-125M in float32 that is half a gigabyte of memory traffic per token, for a hundred million multiplications that the processor could do in far less time than the numbers take to arrive. The encoder has the opposite character: it uses each weight it has read for all patches of the photo at once.
+# Where writing takes most of the time, there is a reason: tokens come one after the other, and **each one reads every weight of the language model once**. With OPT-125M in float32 that is half a gigabyte of memory traffic per token. The encoder has the opposite character: it uses each weight it has read for all patches of the photo at once.
 #
 # > **In `mini`:** the weights fit into the processor's own memory (its *cache*), so what is left is mostly the cost of calling many small operations. Compare shares, not milliseconds.
 # >
-# > **With real weights:** memory traffic decides, as described above. Section 7 shows what has been measured at real size, with random weights, which cost the same time as trained ones.
+# > **With real weights:** reading counts, and so do arithmetic and calls. The next cell shows how much, measured at real size with random weights, which cost the same time as trained ones.
+#
+# Reading is a *floor*: no program that reads each weight once per token can be faster. How far above it is the measured time? *Predict first: is reading nearly all of it?*
+
+# %%
+import json
+
+results = roots[0] / "benchmarks" / "results"
+path = results / "full-cpu-latency-random-weights.json"
+bench = json.loads(path.read_text()) if path.exists() else None
+
+def writing(system, encoding):
+    return bench["systems"][system]["batch_1_ms"] - bench["systems"][encoding]["batch_1_ms"]
+
+if bench:
+    shipped_name = "MODA as shipped: int8, cut output layer"
+    for name, encoding in (("MODA, float32", "(float32: encoding)"),
+                           (shipped_name, "(of it: encoding)")):
+        floor, took = bench["systems"][name]["floor_of_decoding_ms"], writing(name, encoding)
+        print(f"{name}: reading {floor:.0f} of {took:.0f} ms of writing ({floor / took:.0%})")
+    gain = (writing("MODA, float32, own decoding loop", "(float32: encoding)")
+            / writing("MODA, int8, own decoding loop", "(of it: encoding)"))
+    print(f"int8, the same loop: a quarter of the bytes, writing {gain:.1f} times faster")
+else:
+    print("not yet measured: python benchmarks/latency.py")
+
+# %% [markdown]
+# So memory traffic explains a part. The rest is the arithmetic of products of a matrix with a single vector, where a processor can't use its full width, and the calls of some hundred operations per token. int8 helps with more than the bytes: its instructions multiply several small numbers at once. Where the last line's factor is larger than four, no saving of bytes alone could explain it.
 #
 # This gives three ideas, and none of them touches the training:
 #
@@ -233,9 +281,6 @@ figure
 # Which library should do it? `benchmarks/int8.py` compares four at real size. The table is read from its result.
 
 # %%
-import json
-
-results = roots[0] / "benchmarks" / "results"
 path = results / "full-cpu-int8-random-weights.json"
 if path.exists():
     result = json.loads(path.read_text())
@@ -252,9 +297,10 @@ if path.exists():
         print(f"{batch}: fastest is {times.index[0]}; torch's kernels take "
               f"{times['torch kernels'] / times.iloc[0]:.2f} times its time, "
               f"float32 {times['float32'] / times.iloc[0]:.1f} times")
+    print("agrees least with float32:", table8["same_first_token"].astype(float).idxmin())
 
 # %% [markdown]
-# The course uses the kernels that torch brings along. Others can be a little faster for a single photo, but they need a model exported or converted into a second format, with two or three more packages, and stay apart from the model you train; torch's need nothing else to be installed, and lie level where photos come in batches. (`same_first_token` compares with float32. Scores of random weights lie closer together than those of a trained model, so what int8 does to *sentences* is measured in section 6.) torch marks its old interface as deprecated in favour of the library torchao, so `fast.py` asks before it uses it, and falls back to float32 where it is gone: slower, with the same sentences.
+# The course uses the kernels that torch brings along. Others may take a part less for a single photo (the cell above prints how much), but they need a model exported or converted into a second format, with two or three more packages, and stay apart from the model you train; torch's need nothing else to be installed, and lie level where photos come in batches. (`same_first_token` compares with float32. torch's kernels pay here for bringing their inputs to seven bits, where others take eight. Scores of random weights lie closer together than those of a trained model, so what int8 does to *sentences* is measured in section 6.) torch marks its old interface as deprecated in favour of the library torchao, so `fast.py` asks before it uses it, and falls back to float32 where it is gone: slower, with the same sentences.
 #
 # ## 4. What is never said need not be weighed
 #
@@ -423,8 +469,6 @@ if not found:
 # How fast is that, compared with models that people run for the same purpose? `benchmarks/latency.py` builds GIT-base, BLIP-base, ViT-GPT2 and SmolVLM-256M from their public configurations, at their own image sizes, with random weights, and lets each write the same number of tokens. That is fair for time (what the weights say doesn't change it) and says nothing about quality. These are general captioners; MODA knows one thing only.
 
 # %%
-path = results / "full-cpu-latency-random-weights.json"
-bench = json.loads(path.read_text()) if path.exists() else None
 if bench:
     print(f"{bench['what']}; {bench['machine']}; {bench['new_tokens']} tokens each")
     print(f"memory read at {bench['memory_gb_per_second']} GB/s")
@@ -437,37 +481,48 @@ if bench:
     order = sorted(times, key=times.get)
     figure, axes = plots.figure(height=0.9 + 0.27 * len(order))
     axis = axes[0, 0]
-    colours = [plots.VERMILION if name.startswith("MODA") else plots.SKY for name in order]
-    bars = axis.barh(order, [times[name] for name in order], color=colours)
-    axis.bar_label(bars, [f"{times[name]:,.0f}" for name in order], padding=3, fontsize=8)
-    axis.set(xscale="log", xlabel="milliseconds for one description (logarithmic)")
-    axis.margins(x=0.1)
+    for place, name in enumerate(order):
+        ours = name.startswith(("MODA", "describe"))
+        axis.plot(times[name], place, "o", color=plots.VERMILION if ours else plots.BLUE)
+        axis.annotate(f"{times[name]:,.0f}", (times[name], place), (7, -3), fontsize=8,
+                      textcoords="offset points")
+    axis.set_yticks(range(len(order)), order)
+    axis.set(xscale="log", xlabel="milliseconds for one description (logarithmic)",
+             xlim=(0.7 * min(times.values()), 2.5 * max(times.values())))
     axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)
     figure.supxlabel(f"random weights, real sizes · {bench['machine']}", x=0.99, ha="right",
                      fontsize=8)
     display(figure)
 
 # %% [markdown]
-# The chart has one bar for each system. Shorter is better.
+# The chart has one dot for each system, MODA's in orange. Further left is faster; as the scale is logarithmic, equal distances are equal factors.
 
 # %%
 if bench:
-    shipped = bench["systems"]["MODA as shipped: int8, cut output layer"]
     first = bench["describe_as_shipped"]
     print(f"share of the fastest float32 peer's time: {bench['share_of_fastest_peer']:.2f}")
     print(f"share of SmolVLM's: {bench['share_of_smolvlm']:.4f}")
     print(f"16 photos together: {bench['batch_16_gain']:.1f} times the descriptions per second")
-    print(f"reading the decoder's weights alone would take {shipped['floor_of_decoding_ms']} ms")
+    if "describe_share_of_fastest_peer" in bench:
+        print("describe() of a JPEG file, opening and all: "
+              f"{bench['describe_share_of_fastest_peer']:.2f} of the fastest peer's time")
     print(f"first describe() after import: {first['first_describe_s']:.1f} s, "
           f"at most {first['peak_memory_gb']:.2f} GB of memory")
 
 # %% [markdown]
-# The last line but one is a floor: no program that reads each weight once per token can be faster on that machine. What lies between it and the measured time is arithmetic, attention, and the calls of a few hundred operations.
+# Peers get their photos at their own size, ready in memory; so does MODA, but for `describe()`, which begins with a file.
 #
 # ## 8. A web page
 #
-# The same for people who don't write Python: `python -m moda_utils.serving --demo` opens a page on your machine, with upload, examples, attributes and times. It is made with Gradio; its statistics are off, and nothing leaves the machine. This is what it says about three files, one of them the pretender:
+# The same for people who don't write Python: `python -m moda_utils.serving --demo` opens a page on your machine, with upload, examples, attributes and times. It is made with Gradio; its statistics are off, and photos go no further than the machine that runs it. The picture was taken of the real page, in `mini`, with drawn photos:
+
+# %% cellView="form"
+# @title Figure: the page (mini, drawn photos) { display-mode: "form" }
+from moda_utils import show_figure
+show_figure("screens/demo_page")
+
+# %% [markdown]
+# This is what it says about three files, one of them the pretender:
 
 # %%
 from IPython.display import HTML
@@ -518,7 +573,7 @@ else:
 # %% [markdown]
 # ## What we learned
 #
-# * **Writing is bound by memory, not by arithmetic**: each token reads every weight once. Smaller weights are faster weights.
+# * **A sentence is slow because its tokens come one by one**: each reads every weight, and works through many small products. Reading is a floor that can be calculated, and measured time lies well above it. Smaller weights help with both.
 # * **int8 with a scale per row** keeps a quarter of the bytes and most of the words. Whether the grade survives has to be measured, on your own photos.
 # * **A narrow task needs a narrow output**: most of a vocabulary is never said.
 # * **Compare in one run, and say what was run**: random weights tell time, not quality.
