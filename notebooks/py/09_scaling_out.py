@@ -228,7 +228,7 @@ for size, count in trained.items():
 # %% [markdown]
 # Two things make a step of MODA cheap. The encoder is frozen, so its embeddings are computed once and for all, and what is left of a photo is one place in a short sequence. That is fine for one GPU, and bad for many: little arithmetic to share, and all gradients to exchange. Where a GPU does its step in less time than the link's line says, a second one would make training slower, not faster.
 #
-# In mini: the model is tiny and a processor slow, so the exchange looks cheap. Read the lines of the real size before you rent a second machine for training.
+# In `mini`: the model is tiny and a processor slow, so the exchange looks cheap. Read the lines of the real size before you rent a second machine for training.
 #
 # It pays where the encoder learns too, sequences are long, or the model is too large for one GPU; for the last there is [FSDP](https://pytorch.org/docs/stable/fsdp.html), which spreads the weights themselves.
 #
@@ -485,7 +485,7 @@ kept = {what: {size: f"{photos * number / 1e9:,.2f} GB" for size, photos in size
 pd.DataFrame(kept).T.rename_axis("at this catalogue's sizes")
 
 # %% [markdown]
-# In mini: drawn photos are small; a shop's are ten to a hundred times as large, and the first row grows with them. The others don't.
+# In `mini`: drawn photos are small; a shop's are ten to a hundred times as large, and the first row grows with them. The others don't.
 #
 # Output is never the problem. Storage is read once, at the rate that you pay for. The last row is the honest limit of this program: one driver keeps every name. A marketplace splits its catalogue into parts of some millions, which are jobs of their own; nothing else would change.
 #
