@@ -1,0 +1,667 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,cellView,-all
+#     notebook_metadata_filter: kernelspec,accelerator,colab,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/08_ablations.ipynb)
+#
+# # 8. Ablations, on drawn photos
+#
+# **Is MODA's non-linear projection worth its weights, and what would LLaVA's, PaLI's, MiniGPT-4's or ClipCap's way have given? Each answer with its uncertainty, whichever way it falls.** Extra notebook.
+#
+# | | |
+# |---|---|
+# | **You will** | turn a claim into an experiment, train one pair of models yourself, see why one pair decides nothing, and read from many stored pairs what the bend in the projection, more places for the photo, a frozen language model or a trained encoder are worth |
+# | **You need** | the dataset of notebook 1; no GPU |
+# | **Time and cost** | laptop, `mini`: about a minute · CPU, `full`: about half an hour, for the live pair · T4 or A100, `full`: a few minutes (the last two calculated). The stored runs are not repeated here: `make ablations` does that, in about an hour on a laptop |
+
+# %% [markdown]
+# **Contents**
+#
+# 1. A claim without a number
+# 2. Four projections
+# 3. One pair, live
+# 4. Why one pair decides nothing
+# 5. The answer
+# 6. Few items, or all
+# 7. How the others are wired
+# 8. Recipe and texts
+# 9. All rows in one table
+# 10. What this says about the real model, and what not
+#
+# Run the next cell first. If it says that something is missing, `catch_up("08")` in a new cell makes it.
+
+# %% cellView="form" tags=["setup"]
+# @title Setup: run me first { display-mode: "form" }
+PROFILE = "auto"  # @param ["auto", "mini", "full"]
+import os, subprocess, sys
+from pathlib import Path
+REPOSITORY = "https://github.com/OWNER/REPO"
+roots = [p for p in (Path.cwd(), *Path.cwd().parents) if (p / "moda_utils").is_dir()]
+if not roots:
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "moda-course"], check=True)
+    os.chdir("moda-course/notebooks"); roots = [Path.cwd().parent]
+sys.path.insert(0, str(roots[0]))
+from moda_utils import setup
+profile = setup("08", PROFILE)
+
+# %% [markdown]
+# ## 1. A claim without a number
+#
+# The guide in which MODA first appeared says that its non-linear projection "provides a distinct advantage" over the linear ones of LLaVA and PaLI. It may be so. But no figure is given, and it is easy to think of reasons why it might not be: the language model behind the projection is trained as well, and it has bends enough of its own. LLaVA's authors went from one layer to two and reported a gain; PaliGemma's tried both and stayed with one.
+#
+# So we take a part away, or put another in its place, leave everything else as it is, and measure. That is an **ablation**. Each way of building the model is a *row*, and `moda_utils/variants.py` lists them all. None of them changes MODA itself: they are MODA with another `projection`, other inputs to it, or other parts in training, trained by the same loop as in notebook 5.
+
+# %% tags=["nbval-check-output"]
+from moda_utils.variants import VARIANTS
+
+for name, variant in VARIANTS.items():
+    print(f"{name:15} {variant.stands_for}")
+
+# %% [markdown]
+# The figure above shows six of them as drawings. The others vary the projection's size, the learning rate, the schedule or the texts.
+#
+# ## 2. Four projections
+#
+# MODA's projection has a middle layer, so it differs from a linear one in two things: it has a *bend* (the GELU), and it has many more *weights*. Whoever compares only these two will not know which of them made the difference. Two more rows tell them apart: `linear-deep` has as many weights as MODA's and no bend, `narrow` has the bend and only as many weights as the linear one.
+
+# %% tags=["nbval-check-output"]
+from moda_utils.variants import start_variant
+
+FOUR = ("linear", "linear-deep", "narrow", "moda")
+fresh = {name: start_variant(profile, name)[0].projection for name in FOUR}
+for name, projection in fresh.items():
+    count = sum(weight.numel() for weight in projection.parameters())
+    bend = any("GELU" in type(layer).__name__ for layer in projection.modules())
+    print(f"{name:12} {count:>10,} weights, {'with' if bend else 'without'} a bend")
+
+# %% [markdown]
+# Two linear layers in a row, with nothing between them, are a single linear layer: their matrices can be multiplied once and for all. So `linear-deep` has the weights of MODA and can express no more than `linear`. It only *learns* differently.
+
+# %% tags=["nbval-check-output"]
+import torch
+
+first, second = fresh["linear-deep"]
+vectors = torch.randn(8, first.in_features, generator=torch.manual_seed(0))
+with torch.inference_mode():
+    matrix = second.weight @ first.weight
+    offset = second.weight @ first.bias + second.bias
+    both = fresh["linear-deep"](vectors)
+print("two layers:", tuple(first.weight.shape), "and", tuple(second.weight.shape))
+print("one matrix:", tuple(matrix.shape))
+print("they say the same:", torch.allclose(vectors @ matrix.T + offset, both, atol=1e-4))
+
+# %% [markdown]
+# ## 3. One pair, live
+#
+# Now train two of them, `linear` and `moda`, on a tenth of the training items. Why so few? With all of them a small task may be solved by any projection, and where every row is near the top, nothing can stand out. A tenth leaves *headroom*. Each batch is smaller by as much, so the number of optimizer steps stays the same.
+#
+# Both get the same items, in the same order, from the same seed. Killed? Run the cell again.
+
+# %%
+import contextlib
+import io
+
+from moda_utils.variants import train_variant
+
+models, histories = {}, {}
+for name in ("linear", "moda"):
+    with contextlib.redirect_stdout(io.StringIO()):  # a line for each epoch
+        models[name], processor, histories[name] = train_variant(
+            profile, name, profile.run_dir(f"ablation-live-{name}"), share=0.1, seed=0)
+    print(f"{name:7} {histories[name]}")
+
+# %% [markdown]
+# The losses of both, epoch by epoch:
+
+# %%
+from moda_utils import plots
+
+figure, axes = plots.figure(1, 2, height=3.0, sharey=True)
+for axis, split in zip(axes.flat, ("train", "validation")):
+    for (name, history), colour in zip(histories.items(), (plots.BLUE, plots.VERMILION)):
+        losses = plots.epoch_losses(history)[split]
+        axis.plot(losses.index, losses, color=colour, marker=".", label=name)
+    axis.set(title=split, xlabel="epoch", yscale="log")
+axes[0, 0].set_ylabel("cross-entropy per token")
+axes[0, 0].legend()
+plots.stamp(figure, profile, note="a tenth of the training items, seed 0")
+figure
+
+# %% [markdown]
+# Where the left curves go on falling while the right ones rise, the model is learning its few items by heart; the best epoch is kept, as always. Whichever curve lies lower: a loss is no description. Let both describe the photos of the *validation* split. (The test split stays closed; and validation has chosen the epoch of either model, so both profit alike.)
+
+# %%
+from moda_utils.catalog import load_catalog
+from moda_utils.features import load_examples
+from moda_utils.serving import generate_texts
+
+catalog = load_catalog(profile.catalog_path)
+seen = load_examples(profile, models["moda"], processor, "template")["validation"]
+rows = catalog.frame.set_index("product_id", drop=False).loc[seen.names].reset_index(drop=True)
+said = {name: generate_texts(model, processor, seen.image_embeds)[0]
+        for name, model in models.items()}
+
+# %% [markdown]
+# Graded as in notebook 6; the overall grade is the mean of the five criteria.
+
+# %%
+from moda_utils.evaluation import grade
+
+grades = {name: grade(texts, rows).overall for name, texts in said.items()}
+live = (grades["linear"] - grades["moda"]).mean()
+for name, values in grades.items():
+    print(f"{name:7} {values.mean():.2f} of 10 on {len(rows)} validation photos")
+print(f"linear minus moda: {live:+.2f}")
+
+# %% [markdown]
+# Some photos on which the two disagree most, in either direction:
+
+# %%
+gap = (grades["linear"] - grades["moda"])[~rows.duplicated("group")].sort_values(kind="stable")
+some = [*gap.index[:2], *gap.index[::-1][:2]]
+captions = [f"catalogue: {', '.join(rows.loc[i, ['colour', 'product_type', 'gender', 'usage']])}"
+            f"\n\nlinear: {said['linear'][i]}\n\nmoda: {said['moda'][i]}" for i in some]
+plots.photo_grid([catalog.root / rows.image[i] for i in some], captions, profile=profile,
+                 title="moda ahead, moda ahead, linear ahead, linear ahead", n=len(rows))
+
+# %% [markdown]
+# ### 3.1 Does it use its bend?
+#
+# A look inside. Take the embeddings of two photos and walk from one to the other in a straight line. A linear projection turns that into a straight line again, whatever its weights. How far does MODA's leave it? The distance is measured in units of the way from end to end.
+
+# %%
+from copy import deepcopy
+
+def leaves_the_line(projection, one, other, steps=21):
+    """Mean distance from the straight line, (steps,), for pairs of embeddings (pairs, inputs)."""
+    away = []
+    with torch.inference_mode():
+        begin, end = projection(one), projection(other)
+        length = (end - begin).norm(dim=-1)
+        for part in torch.linspace(0, 1, steps).tolist():
+            between = projection(torch.lerp(one, other, part))
+            away.append(((between - torch.lerp(begin, end, part)).norm(dim=-1) / length).mean())
+    return torch.stack(away)
+
+embeds = seen.image_embeds.unique(dim=0)
+one, other = embeds[: len(embeds) // 2], embeds[-(len(embeds) // 2) :]
+trained = {name: deepcopy(model.projection).cpu() for name, model in models.items()}
+lines = {"linear, trained": leaves_the_line(trained["linear"], one, other),
+         "MODA, before training": leaves_the_line(fresh["moda"], one, other),
+         "MODA, trained": leaves_the_line(trained["moda"], one, other)}
+
+# %%
+figure, axes = plots.figure(height=2.8)
+axis = axes[0, 0]
+for (name, away), style in zip(lines.items(), ("-", "--", "-")):
+    axis.plot(torch.linspace(0, 1, len(away)), away, style, label=name)
+axis.set(xlabel="part of the way from one photo to another", ylabel="distance from the line",
+         ylim=(-0.01, None))
+axis.legend()
+plots.stamp(figure, profile, note=f"{len(one)} pairs of validation photos")
+figure
+
+# %% [markdown]
+# Zero would mean: linear. Where MODA's curve leaves the ground, its projection does bend. That it bends after training says that gradients found no reason to straighten it; it does not say that the descriptions profit. For that we need grades, and more of them than two.
+#
+# ## 4. Why one pair decides nothing
+#
+# Train the same pair with another seed, and other first weights, another order and other items give another difference. A difference that is smaller than this scatter is a matter of luck. So the question was put to several seeds, by `benchmarks/ablations.py`, with the small models and drawn photos. The result is stored, and what follows reads it.
+
+# %%
+from dataclasses import replace
+
+from moda_utils.storage import read_json
+
+results = roots[0] / "benchmarks" / "results"
+stored = read_json(results / "mini-cpu-ablations.json")
+drawn = replace(profile, name=stored["profile"], data_label=stored["data"])  # for the stamps
+few, all_items = stored["shares"]["0.1"], stored["shares"]["1"]
+print(f"profile {stored['profile']}, {stored['data']} photos, {stored['device']}")
+print(f"graded on {few['graded']} photos per run: {stored['graded_on']}")
+print(f"intervals: {stored['interval']}")
+for share in (few, all_items):
+    print(f"{share['items']:4} training items, {len(share['rows'])} rows,",
+          sum(len(row["seeds"]) for row in share["rows"].values()), "runs")
+
+# %% [markdown]
+# A seed fixes all that is left to chance: first weights, order, which tenth of the items, and the photos that are graded. Two rows of the same seed have met the same luck. So the differences are taken **seed by seed**, and the interval is that of the differences: what both rows share cancels out.
+
+# %%
+def seeds_joined(share, names):
+    """One line per seed from row to row: parallel lines are a difference that can be trusted."""
+    figure, axes = plots.figure(height=3.0)
+    axis = axes[0, 0]
+    runs = [share["rows"][name]["overall"]["runs"] for name in names]
+    for values in zip(*runs):
+        axis.plot(range(len(names)), values, color=plots.GREY, lw=1, marker="o", ms=4)
+    means = [share["rows"][name]["overall"]["value"] for name in names]
+    axis.plot(range(len(names)), means, color=plots.VERMILION, lw=2.5, marker="o", label="mean")
+    axis.set_xticks(range(len(names)), names)
+    axis.set(ylabel="overall grade", title="One line per seed")
+    axis.margins(x=0.08)
+    axis.legend()
+    plots.stamp(figure, drawn, share["graded"], f"{share['items']} training items")
+    return figure
+
+seeds_joined(few, FOUR)
+
+# %%
+pairs = few["differences"]["linear - moda"]["overall"]
+print("linear minus moda, seed by seed:", ", ".join(f"{run:+.2f}" for run in pairs["runs"]))
+print(f"one pair may say anything from {min(pairs['runs']):+.2f} to {max(pairs['runs']):+.2f};",
+      f"your own said {live:+.2f}")
+
+# %% [markdown]
+# Your own pair was graded on other photos, and in `full` it is of another model altogether: it need not lie within the stored ones.
+#
+# ## 5. The answer
+#
+# *Predict first: linear minus MODA in points of ten, with its sign. And how small a difference would this many seeds still tell from none?*
+
+# %%
+def verdict(difference):
+    """A sentence: value, interval, seeds, and what follows."""
+    value, low, high = (difference[key] for key in ("value", "low", "high"))
+    text = f"{value:+.2f} [{low:+.2f}, {high:+.2f}] over {len(difference['runs'])} seeds: "
+    if low > 0 or high < 0:
+        return text + ("above" if low > 0 else "below")
+    return text + f"not told apart; {max(-low, high):.2f} either way is the most that would fit"
+
+def says(name, share, criterion="overall"):
+    return verdict(share["differences"][name][criterion])
+
+print("linear minus MODA,", says("linear - moda", few))
+
+# %%
+def forest(figures, title, share):
+    """A dot and its interval per row, a mark for each seed; left of the line is worse."""
+    figure, axes = plots.figure(height=1.0 + 0.32 * len(figures))
+    axis = axes[0, 0]
+    for place, f in enumerate(figures.values()):
+        colour = plots.BLUE if f["low"] > 0 else plots.VERMILION if f["high"] < 0 else plots.GREY
+        axis.plot(f["runs"], [place + 0.28] * len(f["runs"]), "|", color=plots.GREY, ms=5)
+        axis.plot([f["low"], f["high"]], [place, place], color=colour, lw=2.2)
+        axis.plot(f["value"], place, "o", color=colour)
+    axis.axvline(0, color=plots.INK, lw=1)
+    axis.set_yticks(range(len(figures)), list(figures))
+    axis.set(title=title, xlabel="difference of the overall grade (points of ten)")
+    axis.invert_yaxis()
+    plots.stamp(figure, drawn, share["graded"], f"{share['items']} training items")
+    return figure
+
+questions = {"linear - moda": "the claim", "linear-deep - moda": "the bend, many weights",
+             "narrow - linear": "the bend, few weights", "narrow - moda": "the weights, with bend",
+             "linear-deep - linear": "the weights, no bend",
+             "linear-slow - moda-slow": "the claim, at a third of the rate"}
+forest({f"{pair}\n({asks})": few["differences"][pair]["overall"]
+        for pair, asks in questions.items()}, "Projections, a tenth of the items", few)
+
+# %% [markdown]
+# Grey: the interval holds zero, so the two are not told apart. Blue: the first of the two is better; red: the second is. The small marks are the seeds. How to read the rows together:
+#
+# * **The claim** left of zero: the non-linear projection helps. Right of it: it harms. Across it: no answer but a bound.
+# * **The bend** is what matters if both rows about it point the same way; **the weights**, if those rows do.
+# * **At a third of the learning rate**: a recipe can suit one of two models better. If the sign turns here, the comparison was one of recipes.
+
+# %%
+for pair, asks in questions.items():
+    print(f"{asks + ',':34} {pair}: {says(pair, few)}")
+
+# %% [markdown]
+# The overall grade is a mean of five criteria. Is one of them hiding behind the others?
+
+# %%
+from moda_utils.evaluation import CRITERIA
+
+for criterion in CRITERIA:
+    print(f"{criterion.replace('_', ' '):20} {says('linear - moda', few, criterion)}")
+
+# %% [markdown]
+# Whoever looks at five criteria has five chances to be fooled: of twenty intervals at 95%, one misses the truth on average. A single criterion that stands out, while the overall grade doesn't, is a question for the next experiment, not an answer of this one. And what does the experiment say to the claim? The next cell decides by the one comparison that was named beforehand.
+
+# %%
+half = (pairs["high"] - pairs["low"]) / 2
+if pairs["high"] < 0:
+    answer = f"the non-linear projection is better, by {-pairs['high']:.2f} to {-pairs['low']:.2f}"
+elif pairs["low"] > 0:
+    answer = f"the linear projection is better, by {pairs['low']:.2f} to {pairs['high']:.2f}"
+else:
+    answer = (f"no advantage is shown; at most {max(0, -pairs['low']):.2f} for the non-linear, "
+              f"{max(0, pairs['high']):.2f} for the linear one would fit")
+print(f"In mini, with {few['items']} drawn items: {answer} (points of ten).")
+print(f"A difference of about {half:.2f} would have been seen.")
+
+# %% [markdown]
+# ## 6. Few items, or all
+#
+# The same rows trained on all items. The dotted line is the floor, a model trained on exchanged photos, which can only know what is frequent. The closer a row is to ten, the less room is left for anything to show.
+
+# %%
+figure, axes = plots.figure(height=3.0)
+axis = axes[0, 0]
+both = [name for name in few["rows"] if name in all_items["rows"]]
+for share, shift, colour in ((few, -0.12, plots.BLUE), (all_items, 0.12, plots.ORANGE)):
+    for place, name in enumerate(both):
+        f = share["rows"][name]["overall"]
+        label = f"{share['items']} items" if place == 0 else None
+        axis.plot([place + shift] * 2, [f["low"], f["high"]], color=colour, lw=2)
+        axis.plot(place + shift, f["value"], "o", color=colour, label=label)
+axis.axhline(few["rows"]["blind"]["overall"]["value"], color=plots.GREY, ls=":", label="blind")
+axis.set_xticks(range(len(both)), both)
+axis.set(ylabel="overall grade", ylim=(None, 10))
+axis.legend(ncols=3, loc="lower right")
+plots.stamp(figure, drawn, few["graded"])
+figure
+
+# %% [markdown]
+# The room that is left, in numbers, and the main question once more:
+
+# %%
+headroom = {share["items"]: 10 - share["rows"]["moda"]["overall"]["value"]
+            for share in (few, all_items)}
+for items, room in headroom.items():
+    print(f"MODA on {items} items: {room:.2f} points are left to ten")
+print("linear minus MODA on all items,", says("linear - moda", all_items))
+
+# %% [markdown]
+# Compare the distance between the colours with the distance between the rows. Where more items lift every row by far more than any row differs from its neighbour, the next hour belongs to photos and captions, not to the projection.
+
+# %% [markdown]
+# ## 7. How the others are wired
+#
+# Each of the next sections rebuilds one idea of a large system in MODA's size. It is a **stand-in**: the wiring is that of the system, its encoder, language model, data and training are not. A cell prints what changes and what came of it; all of these rows learnt from a tenth of the items.
+
+# %%
+def facts(name, against="moda"):
+    """What a row changes, what it costs, and how it did."""
+    variant, cost = VARIANTS[name], stored["rows"][name]
+    print(f"{name}: {variant.model | variant.recipe}")
+    print(f"places {cost['image_places']}, weights in the projection "
+          f"{cost['projection_weights']:,}, trained in all {cost['trained_weights']:,}")
+    print(f"overall {few['rows'][name]['overall']['value']:.2f}; minus {against},",
+          says(f"{name} - {against}", few))
+
+# %% [markdown]
+# ### 7.1 ClipCap: one vector, ten places
+#
+# *Stands for*: a CLIP embedding, mapped by a small network to ten vectors in front of the sentence, and GPT-2 trained along. Of all systems here it is MODA's closest relative. *How far it goes*: far. Ours has MODA's GELU in place of its tanh and another middle layer; it needs no other input than MODA.
+
+# %%
+facts("prefix")
+
+# %% [markdown]
+# One place has to carry everything about the photo through the language model's width. Ten places have room, but the vector they come from is the same. A gain says that the language model reads better from several places; none says that one was enough for what an embedding holds.
+#
+# ### 7.2 LLaVA: every patch, through one matrix
+#
+# *Stands for*: the encoder's patches, taken before its last layer, each moved by the same linear layer to a place of its own. *How far it goes*: LLaVA trains the projection first and then the language model with it, has hundreds of places, and learns to answer questions; ours trains both at once, on one kind of sentence.
+
+# %%
+model, _ = start_variant(profile, "patches-linear")
+size = model.config.vision_config.image_size
+pixels = torch.zeros(2, 3, size, size)
+with torch.inference_mode():
+    patches = model.encode_images(pixels)
+    places = model.project(patches)
+print("photos, patches, numbers:", tuple(patches.shape), "->", tuple(places.shape))
+facts("patches-linear")
+
+# %% [markdown]
+# Two things change at once against MODA: *what* is seen (patches know where something is; the embedding was trained to match a text) and *how many* places carry it. Below MODA, the embedding was the better summary for four attributes; above, it had thrown away something that the descriptions need.
+#
+# ### 7.3 LLaVA-1.5: every patch, through two layers
+#
+# *Stands for*: the same, with two layers and a GELU as wide as the language model. LLaVA's authors made that step and reported a gain. *How far it goes*: as in 7.2; LLaVA-1.5 also has larger photos and more data. The right neighbour for this row is not MODA but 7.2: it is the projection question once more, with patches.
+
+# %%
+facts("patches-mlp", against="patches-linear")
+print("minus moda,", says("patches-mlp - moda", few))
+
+# %% [markdown]
+# ### 7.4 PaLI and PaliGemma: places that see each other
+#
+# *Stands for*: every patch, one linear layer, and attention in both directions within the image. In a usual decoder each place sees only what stands before it, which makes no sense for patches: the upper left corner would never hear of the lower right. *How far it goes*: PaLI has an encoder-decoder language model, whose encoder sees all of its input by design; PaliGemma opens the mask in a decoder, as ours does, and includes the question in it. Neither is a small specialist.
+#
+# The mask by hand: a place may look at those before it, and at every place of the image.
+
+# %%
+def may_look(length, image_places):
+    place = torch.arange(length)
+    before = place <= place[:, None]  # causal
+    return before | (place < image_places)
+
+figure, axes = plots.figure(1, 2, height=3.1)
+for axis, (title, image) in zip(axes.flat, {"LLaVA, MODA": 0, "PaLI, PaliGemma": 4}.items()):
+    axis.imshow(may_look(8, image), cmap="Blues", vmax=1.6)
+    axis.set_xticks(range(8), [*["photo"] * 4, *["word"] * 4], rotation=60)
+    axis.set_yticks(range(8), [*["photo"] * 4, *["word"] * 4])
+    axis.set(title=title, xlabel="is seen", ylabel="looks")
+    axis.grid(False)
+figure.supxlabel("a drawing: four places of a photo, four words", x=0.99, ha="right", fontsize=8)
+figure
+
+# %% [markdown]
+# Does the model do that? Change the last patch only. In a causal model the first place can't notice; with the open prefix it has to.
+
+# %% tags=["nbval-check-output"]
+changed = patches.clone()
+changed[:, -1] += 1
+for name in ("patches-linear", "patches-prefix"):
+    model = start_variant(profile, name)[0].eval()
+    ids = torch.full((2, 1), model.config.end_token_id)
+    with torch.inference_mode():
+        before, after = (model(ids, image_embeds=seen_).logits[:, 0] for seen_ in (patches, changed))
+    print(f"{name:15} first place notices the last patch:", not torch.allclose(before, after, atol=1e-5))
+
+# %%
+facts("patches-prefix", against="patches-linear")
+print("minus moda,", says("patches-prefix - moda", few))
+facts("unfrozen")
+
+# %% [markdown]
+# PaliGemma also trains its encoder, which is the row `unfrozen`: here with MODA's one place, to change one thing at a time. It costs what the frozen encoder saved, for every photo has to be encoded again at every step. With few items there is also much to spoil.
+#
+# ### 7.5 MiniGPT-4: the language model stays as it is
+#
+# *Stands for*: a frozen encoder, a query transformer that boils the patches down to a few vectors, a projection, and a frozen language model. *How far it goes*: the least far of all. MiniGPT-4's query transformer came from BLIP-2, trained on millions of pictures, and only one linear layer behind it was trained; ours starts from nothing. And Vicuna can be told in words what to do; a small model can't. Two rows beside it freeze the language model behind MODA's embedding.
+
+# %%
+facts("frozen-queries", against="frozen-linear")
+for name in ("frozen-linear", "frozen-mlp", "frozen-queries"):
+    print(f"{name:15} {few['rows'][name]['overall']['value']:.2f}; minus moda,",
+          says(f"{name} - moda", few))
+
+# %% [markdown]
+# Here the projection has to say everything in a language that it can't change. If the bend matters anywhere, it should be here, where no trained layer behind it can make up for its lack:
+
+# %%
+print("frozen-mlp minus frozen-linear,", says("frozen-mlp - frozen-linear", few))
+
+# %% [markdown]
+# In mini: the language model was trained on sentences about fashion before, so that a frozen one at least knows the words. A frozen OPT-125M would have to be talked into writing shop descriptions by a single vector.
+#
+# ## 8. Recipe and texts
+#
+# The last rows leave the wiring alone. They ask whether other choices of the recipe weigh more: a cosine schedule in place of steps, a tenth of the learning rate for the pretrained language model; and what the descriptions of notebooks 2 and 3 teach in place of templates.
+
+# %%
+for name in ("cosine", "two-rates", "moda-slow", "raw", "refined", "blind"):
+    if name in few["rows"]:
+        print(f"{name:10} minus moda, {says(f'{name} - moda', few)}")
+    else:
+        print(f"{name:10} not measured: {stored['missing'][name]}")
+
+# %% [markdown]
+# Templates name exactly the four attributes that are graded, so they have an unfair advantage here: free descriptions spend words on sleeves and stripes, for which nobody gets points. What they are worth beyond the attributes, this grade can't see. One thing it can: do they teach the model to invent printed words?
+
+# %%
+for name in ("moda", "raw", "refined"):
+    if name in few["rows"]:
+        print(f"{name:8} printed words in {few['rows'][name]['leaks']:.1%} of the printed items' texts,"
+              f" with all items {all_items['rows'][name]['leaks']:.1%}")
+
+# %% [markdown]
+# ## 9. All rows in one table
+#
+# One row per variant, each with the command that makes it again. The differences are those of a tenth of the items; seconds are for one pass over all of them, milliseconds for one photo and a sentence of fixed length. The column `full` waits for a reader with a GPU.
+
+# %%
+import pandas as pd
+
+real = [read_json(path) for path in sorted(results.glob("full-*-ablations.json"))]
+form = "{value:.2f} [{low:.2f},\u00a0{high:.2f}]".format
+
+def line(name):
+    difference = few["differences"].get(f"{name} - moda", {}).get("overall")
+    cost, alike = stored["rows"][name], [r["shares"]["0.1"]["rows"].get(name) for r in real]
+    return {"overall, few items": form(**few["rows"][name]["overall"]),
+            "minus moda": form(**difference) if difference else "",
+            "seeds": len(few["rows"][name]["seeds"]),
+            "overall, all": form(**all_items["rows"][name]["overall"])
+                            if name in all_items["rows"] else "",
+            "trained weights": f"{cost['trained_weights']:,}",
+            "s per epoch": f"{cost['seconds_per_epoch']:.2f}",
+            "ms per caption": f"{cost['ms_per_caption']:.1f}",
+            "full": form(**alike[0]["overall"]) if any(alike) else "not yet run",
+            "command": cost["command"]}
+
+print("not measured:", stored["missing"] or "none")
+pd.DataFrame({name: line(name) for name in stored["rows"]}).T
+
+# %% [markdown]
+# All differences from MODA, the best row first:
+
+# %%
+others = {name: few["differences"][f"{name} - moda"]["overall"]
+          for name in few["rows"] if name != "moda"}
+others = dict(sorted(others.items(), key=lambda pair: -pair[1]["value"]))
+forest({f"{name} - moda": f for name, f in others.items()}, "All rows, a tenth of the items", few)
+
+# %% [markdown]
+# Before you believe in any single row: how many of these would stand out by luck?
+
+# %%
+clear = {name: f for name, f in others.items() if f["low"] > 0 or f["high"] < 0}
+print(f"{len(clear)} of {len(others)} rows are told apart from MODA;",
+      f"about {0.05 * len(others):.0f} would be by luck alone.")
+print("above:", ", ".join(name for name in clear if clear[name]["low"] > 0) or "none")
+print("below:", ", ".join(name for name in clear if clear[name]["high"] < 0) or "none")
+
+# %% [markdown]
+# What does a gain cost? To the right: dearer. Up: better than MODA.
+
+# %%
+figure, axes = plots.figure(1, 2, height=3.6, sharey=True)
+for axis, (cost, label) in zip(axes.flat, {"seconds_per_epoch": "seconds per epoch",
+                                           "ms_per_caption": "milliseconds per caption"}.items()):
+    for name, f in others.items():
+        axis.plot(stored["rows"][name][cost], f["value"], "o", color=plots.BLUE, ms=4)
+        if name in clear or stored["rows"][name][cost] > 1.5 * stored["rows"]["moda"][cost]:
+            axis.annotate(name, (stored["rows"][name][cost], f["value"]), fontsize=7,
+                          xytext=(3, 3), textcoords="offset points")
+    axis.plot(stored["rows"]["moda"][cost], 0, "D", color=plots.VERMILION, label="moda")
+    axis.set(xlabel=label, xscale="log")
+    axis.margins(x=0.2)
+axes[0, 0].set_ylabel("overall grade minus MODA's")
+axes[0, 0].legend(loc="lower left")
+plots.stamp(figure, drawn, few["graded"], f"{few['items']} training items")
+figure
+
+# %% [markdown]
+# ## 10. What this says about the real model, and what not
+#
+# **It says**: how this question can be answered, with what effort, and what came out for small models on drawn photos; and that the code for every row works.
+#
+# **It does not say** what FashionCLIP and OPT-125M would do on real photos. The small encoder was trained on drawings of the same kind, so its embedding holds colour and type in a form that any projection can read. Real embeddings hold more, and less tidily; FashionCLIP's is four times as wide; OPT-125M has four times the layers behind the projection to bend with. Each of these could turn the answer, and not all of them in the same direction. Nobody should quote a figure of this page as one of the real MODA.
+#
+# The same commands answer it there. With a GPU, after notebook 1:
+
+# %%
+if real:
+    for result in real:
+        pair = result["shares"]["0.1"]["differences"]["linear - moda"]["overall"]
+        print(f"{result['profile']}, {result['data']} photos, {result['device']}:", verdict(pair))
+else:
+    print("full, FashionCLIP and OPT-125M on real photos: not yet run")
+print("MODA_PROFILE=full make ablations              # all rows")
+print("MODA_PROFILE=full make ablations MINUTES=60   # an hour of them; call it again to go on")
+
+# %% [markdown]
+# ## What we learned
+#
+# * **A claim becomes a question** when it names what is compared, on what, and by which number, before anybody has looked.
+# * **Change one thing.** A bend that brings weights along is two things; it takes two more rows to tell them apart.
+# * **Pair what you compare.** Same items, same order, same photos: what both share cancels out.
+# * **One pair of runs is an anecdote.** Seeds scatter; the interval says by how much.
+# * **"Not told apart" is a result**, if it comes with the size of what would have been seen.
+# * **Look where there is headroom**, and look at what else would move the grade: often it is not the part that everybody talks about.
+
+# %% [markdown]
+# ## Exercises
+#
+# The first ends in a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [08_solutions](solutions/08_solutions.ipynb).
+#
+# **1 (easy). How many pairs?** Suppose the differences of pairs scatter with a standard deviation of 0.2 points. How many pairs does it take to tell a difference of 0.05 from none? The interval reaches about two standard deviations over the root of the number of pairs to each side.
+
+# %%
+from moda_utils import check
+
+for number in (4, 16):
+    print(f"{number:3} pairs: to each side {2 * 0.2 / number**0.5:.3f}")
+check("08.1")
+
+# %% [markdown]
+# **2 (medium). What was pairing worth?** Compute the interval of linear minus MODA as if the runs had nothing in common: the variance of the difference is then the sum of both rows' variances. How much wider is it, and how many more seeds would make up for that?
+
+# %%
+runs = {name: few["rows"][name]["overall"]["runs"] for name in ("linear", "moda")}
+print("standard deviation of each row:",
+      {name: round(float(torch.tensor(values).std()), 3) for name, values in runs.items()})
+print(f"of the paired differences: {float(torch.tensor(pairs['runs']).std()):.3f}")
+
+# %% [markdown]
+# **3 (hard). A row of your own.** Add a connector and a variant that nobody has tried here, and train it beside MODA with two or three seeds. What would you have to see to believe in it?
+
+# %%
+from moda_utils.variants import CONNECTORS, Variant
+
+print("connectors:", ", ".join(CONNECTORS))
+print(Variant("an idea", model={"connector": "mlp"}, recipe={"learning_rate": 5e-4}))
+
+# %% [markdown]
+# ## Further reading
+#
+# * H. Liu and others, [Visual Instruction Tuning](https://arxiv.org/abs/2304.08485) and [Improved Baselines with Visual Instruction Tuning](https://arxiv.org/abs/2310.03744): LLaVA with one layer, and with two.
+# * X. Chen and others, [PaLI](https://arxiv.org/abs/2209.06794), and L. Beyer and others, [PaliGemma](https://arxiv.org/abs/2407.07726): the latter with ablations of mask, connector and freezing.
+# * D. Zhu and others, [MiniGPT-4](https://arxiv.org/abs/2304.10592): how little can be trained.
+# * R. Mokady and others, [ClipCap](https://arxiv.org/abs/2111.09734): one embedding, ten places.
+# * X. Bouthillier and others, [Accounting for Variance in Machine Learning Benchmarks](https://arxiv.org/abs/2103.03098): why seeds, and why all that is left to chance should vary with them.
+
+# %% [markdown]
+# ## Next
+#
+# All of this ran on one machine. Notebook 9 asks what changes with many GPUs and many photos.
+
+# %% [markdown]
+# ## Save and stop
+#
+# Nothing here has to be kept: the live pair is trained again in a minute or two, and the stored result belongs to the repository. If you ran `make ablations` on Colab, copy `benchmarks/results/` to a folder of your mounted Drive before you end the runtime (*Runtime > Disconnect and delete runtime*).
+
+# %% cellView="form"
+# @title Copy the small artefacts to a folder { display-mode: "form" }
+KEEP_IN = ""  # @param {type:"string"}
+from moda_utils.course import keep
+keep(profile, KEEP_IN)
