@@ -126,6 +126,7 @@ def one_run(profile: Profile, run: Run, photos: int, changes: dict[str, Any]) ->
     """Train and grade; returns the file of grades. Weights are not kept."""
     folder = run.folder(profile)
     folder.mkdir(parents=True, exist_ok=True)
+    begin = time.process_time()
     with open(folder / "log.txt", "a") as log, contextlib.redirect_stdout(log):
         model, processor, history = train_variant(
             profile, run.name, folder, run.share, run.seed, **changes
@@ -145,6 +146,7 @@ def one_run(profile: Profile, run: Run, photos: int, changes: dict[str, Any]) ->
         "best_epoch": best["epoch"],
         "validation_loss": round(best["loss"], 4),
         "training_seconds": round(history.of("validation")[-1]["seconds"], 1),
+        "processor_seconds": round(time.process_time() - begin, 1),
     }
     write_json(folder / "grades.json", result)
     shutil.rmtree(folder / "best")
@@ -299,6 +301,12 @@ def summarise(profile: Profile, names: Sequence[str]) -> dict[str, Any]:
     return shares
 
 
+def processor_minutes(profile: Profile, runs: Sequence[Run]) -> float:
+    """What the runs took of one core: the same on a busy machine as on a quiet one."""
+    done = [read_json(run.folder(profile) / "grades.json") for run in runs]
+    return sum(run["processor_seconds"] for run in done) / 60
+
+
 def _row(runs: dict[int, dict]) -> dict[str, Any]:
     done = [runs[seed] for seed in sorted(runs)]
     return {
@@ -378,6 +386,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "torch": torch.__version__.split("+")[0],
         "graded_on": "freshly drawn items, others for each seed" if drawn else "validation split",
         "interval": "95 %, Student's t over seeds; differences are taken seed by seed",
+        "processor_minutes": round(processor_minutes(profile, runs), 1),
         "caption_tokens": TOKENS,
         "rows": {
             name: {

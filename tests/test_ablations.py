@@ -68,6 +68,7 @@ def test_a_run_leaves_its_grades_and_no_weights(profile):
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json", "grades.json", "log.txt", "metrics.jsonl",
     ]  # fmt: skip
+    assert ablations.processor_minutes(profile, [run, run]) == found["processor_seconds"] / 30 > 0
     assert found["items"] == 24 and found["graded"] == 6  # half of 48; the validation split
     assert all(0 <= value <= 10 for value in found["criteria"].values())
     assert "epoch   2" in (folder / "log.txt").read_text()
