@@ -5,6 +5,7 @@ import sys
 import pytest
 from tiny_moda import shop_profile
 
+import notebooks as tool
 from moda_utils.profiles import ROOT
 from moda_utils.storage import read_json, write_json
 from moda_utils.variants import VARIANTS
@@ -93,6 +94,39 @@ def test_costs_are_measured_in_turns(profile, monkeypatch):
     assert costs["frozen-linear"]["trained_weights"] == 24 * 32 + 32
     for cost in costs.values():
         assert cost["seconds_per_epoch"] > 0 and cost["ms_per_caption"] > 0
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return read_json(ROOT / "benchmarks" / "results" / "mini-cpu-ablations.json")
+
+
+def test_the_stored_result_has_every_row_with_five_seeds_and_its_command(stored):
+    few = stored["shares"]["0.1"]
+    assert set(stored["rows"]) == set(few["rows"]) == set(VARIANTS) and not stored["missing"]
+    assert set(stored["shares"]["1"]["rows"]) == set(ablations.ON_ALL_ITEMS)
+    for share in stored["shares"].values():
+        assert all(len(row["seeds"]) >= 5 for row in share["rows"].values())
+        assert all(len(pair["seeds"]) >= 5 for pair in share["differences"].values())
+    assert set(few["differences"]) == {f"{one} - {other}" for one, other in ablations.PAIRS}
+    for name, cost in stored["rows"].items():
+        assert cost["command"] == f"python benchmarks/ablations.py {name}"
+        assert min(cost["trained_weights"], cost["seconds_per_epoch"], cost["ms_per_caption"]) > 0
+    assert stored["processor_minutes"] <= 2 * 60, "under an hour on two quiet cores"
+
+
+def test_a_model_that_learns_from_the_right_photos_is_far_above_the_floor(stored):
+    rows = stored["shares"]["0.1"]["rows"]
+    floor = rows["blind"]["overall"]["high"]
+    assert all(row["overall"]["low"] > floor for name, row in rows.items() if name != "blind")
+
+
+def test_notebook_08_shows_the_stored_answer(stored):
+    figure = stored["shares"]["0.1"]["differences"]["linear - moda"]["overall"]
+    text = "linear minus MODA, {value:+.2f} [{low:+.2f}, {high:+.2f}]".format(**figure)
+    cells = tool.read_notebook(ROOT / "notebooks" / "08_ablations.ipynb").cells
+    printed = [out.get("text", "") for cell in cells for out in cell.get("outputs", [])]
+    assert any(shown.startswith(text) for shown in printed), "run tools/notebooks.py 08 again"
 
 
 def test_a_part_of_the_plan_replaces_no_stored_result(profile, monkeypatch, capsys):

@@ -372,6 +372,45 @@ def test_results_are_rendered_as_stored(tmp_path, monkeypatch):
     assert "not yet measured" in results.results_tables()
 
 
+def test_ablations_are_rendered_as_stored(tmp_path, monkeypatch):
+    figure = {"value": 0.123, "low": -0.2, "high": 0.4, "runs": [0.1] * 5}
+    cost = {
+        "stands_for": "some system",
+        "trained_weights": 1_234_567,
+        "seconds_per_epoch": 1.5,
+        "ms_per_caption": 20.04,
+    }
+    share = {
+        "items": 96,
+        "rows": dict.fromkeys(("moda", "linear"), {"overall": {"value": 9.444}}),
+        "differences": {"linear - moda": {"overall": figure}},
+    }
+    stored = {
+        "profile": "mini",
+        "data": "drawn",
+        "shares": {"0.1": share},
+        "rows": {"moda": cost, "linear": cost},
+        "missing": {"raw": "no texts"},
+    }
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert results.ablations_table() == "Not yet measured: `make ablations`.\n"
+    write_json(tmp_path / "mini-cpu-ablations.json", stored)
+    text = results.ablations_table()
+    assert "Small models, 96 drawn items" in text
+    assert "FashionCLIP and OPT-125M, real photos**: the same, not yet run" in text
+    assert "is +0.12 [-0.20, +0.40] points of ten, over 5 pairs of runs" in text
+    row = "| linear: some system | 9.44 | +0.12 [-0.20, +0.40] | 1,234,567 | 1.50 | 20.0 |"
+    assert row in text
+    assert "| moda: some system | 9.44 | - |" in text
+    assert "| raw | not measured: no texts |" in text
+    full = {**stored, "profile": "full", "data": "real"}
+    write_json(tmp_path / "full-nvidia-a100-ablations.json", full)
+    text = results.ablations_table()
+    assert "FashionCLIP and OPT-125M, 96 real items: the overall" in text
+    assert "not yet run" not in text
+
+
 def test_costs_of_training_are_rendered_as_stored(tmp_path, monkeypatch):
     way = {"seconds_20_epochs": 6000, "seconds_20_epochs_calculated": True, "peak_gb": 4.2}
     speed = {

@@ -160,10 +160,9 @@ said = {name: generate_texts(model, processor, seen.image_embeds)[0]
 from moda_utils.evaluation import grade
 
 grades = {name: grade(texts, rows).overall for name, texts in said.items()}
-live = (grades["linear"] - grades["moda"]).mean()
 for name, values in grades.items():
     print(f"{name:7} {values.mean():.2f} of 10 on {len(rows)} validation photos")
-print(f"linear minus moda: {live:+.2f}")
+print(f"linear minus moda: {(grades['linear'] - grades['moda']).mean():+.2f}")
 
 # %% [markdown]
 # Some photos on which the two disagree most, in either direction:
@@ -209,26 +208,32 @@ for (name, away), style in zip(lines.items(), ("-", "--", "-")):
     axis.plot(torch.linspace(0, 1, len(away)), away, style, label=name)
 axis.set(xlabel="part of the way from one photo to another", ylabel="distance from the line",
          ylim=(-0.01, None))
-axis.legend()
+axis.legend(loc="center")
 plots.stamp(figure, profile, note=f"{len(one)} pairs of validation photos")
 figure
 
 # %% [markdown]
-# Zero would mean: linear. Where MODA's curve leaves the ground, its projection does bend. That it bends after training says that gradients found no reason to straighten it; it does not say that the descriptions profit. For that we need grades, and more of them than two.
+# Zero means: linear. Where MODA's curve leaves the ground, its projection bends. Compare dashed and solid: a lower curve after training says that the gradients have straightened it, a higher one that they have put the bend to use. Neither says whether the descriptions profit. For that we need grades, and more of them than two.
 #
 # ## 4. Why one pair decides nothing
 #
-# Train the same pair with another seed, and other first weights, another order and other items give another difference. A difference that is smaller than this scatter is a matter of luck. So the question was put to several seeds, by `benchmarks/ablations.py`, with the small models and drawn photos. The result is stored, and what follows reads it.
+# Train the same pair with another seed, and other first weights, another order and other items give another difference. A difference that is smaller than this scatter is a matter of luck. So the question was put to several seeds, by `benchmarks/ablations.py`, with the small models and drawn photos. The result is stored, and all that follows reads it. Starting here? Run the setup cell, then the next one.
 
-# %%
+# %% tags=["start-here"]
 from dataclasses import replace
 
+import torch
+
+from moda_utils import plots
 from moda_utils.storage import read_json
+from moda_utils.variants import VARIANTS, start_variant
 
 results = roots[0] / "benchmarks" / "results"
 stored = read_json(results / "mini-cpu-ablations.json")
 drawn = replace(profile, name=stored["profile"], data_label=stored["data"])  # for the stamps
 few, all_items = stored["shares"]["0.1"], stored["shares"]["1"]
+
+# %%
 print(f"profile {stored['profile']}, {stored['data']} photos, {stored['device']}")
 print(f"graded on {few['graded']} photos per run: {stored['graded_on']}")
 print(f"intervals: {stored['interval']}")
@@ -253,19 +258,18 @@ def seeds_joined(share, names):
     axis.set(ylabel="overall grade", title="One line per seed")
     axis.margins(x=0.08)
     axis.legend()
-    plots.stamp(figure, drawn, share["graded"], f"{share['items']} training items")
+    plots.stamp(figure, drawn, share["graded"], f"for each seed, {share['items']} training items")
     return figure
 
-seeds_joined(few, FOUR)
+seeds_joined(few, ("linear", "linear-deep", "narrow", "moda"))
 
 # %%
 pairs = few["differences"]["linear - moda"]["overall"]
 print("linear minus moda, seed by seed:", ", ".join(f"{run:+.2f}" for run in pairs["runs"]))
-print(f"one pair may say anything from {min(pairs['runs']):+.2f} to {max(pairs['runs']):+.2f};",
-      f"your own said {live:+.2f}")
+print(f"one pair may say anything from {min(pairs['runs']):+.2f} to {max(pairs['runs']):+.2f}")
 
 # %% [markdown]
-# Your own pair was graded on other photos, and in `full` it is of another model altogether: it need not lie within the stored ones.
+# Where did your own pair fall? It was graded on other photos, so it need not lie within these.
 #
 # ## 5. The answer
 #
@@ -299,7 +303,7 @@ def forest(figures, title, share):
     axis.set_yticks(range(len(figures)), list(figures))
     axis.set(title=title, xlabel="difference of the overall grade (points of ten)")
     axis.invert_yaxis()
-    plots.stamp(figure, drawn, share["graded"], f"{share['items']} training items")
+    plots.stamp(figure, drawn, share["graded"], f"for each seed, {share['items']} training items")
     return figure
 
 questions = {"linear - moda": "the claim", "linear-deep - moda": "the bend, many weights",
@@ -341,7 +345,7 @@ elif pairs["low"] > 0:
 else:
     answer = (f"no advantage is shown; at most {max(0, -pairs['low']):.2f} for the non-linear, "
               f"{max(0, pairs['high']):.2f} for the linear one would fit")
-print(f"In mini, with {few['items']} drawn items: {answer} (points of ten).")
+print(f"In `mini`, with {few['items']} drawn items: {answer} (points of ten).")
 print(f"A difference of about {half:.2f} would have been seen.")
 
 # %% [markdown]
@@ -362,8 +366,8 @@ for share, shift, colour in ((few, -0.12, plots.BLUE), (all_items, 0.12, plots.O
 axis.axhline(few["rows"]["blind"]["overall"]["value"], color=plots.GREY, ls=":", label="blind")
 axis.set_xticks(range(len(both)), both)
 axis.set(ylabel="overall grade", ylim=(None, 10))
-axis.legend(ncols=3, loc="lower right")
-plots.stamp(figure, drawn, few["graded"])
+axis.legend(ncols=3, loc="center right")
+plots.stamp(figure, drawn, few["graded"], "for each seed")
 figure
 
 # %% [markdown]
@@ -378,6 +382,11 @@ print("linear minus MODA on all items,", says("linear - moda", all_items))
 
 # %% [markdown]
 # Compare the distance between the colours with the distance between the rows. Where more items lift every row by far more than any row differs from its neighbour, the next hour belongs to photos and captions, not to the projection.
+
+# %% [markdown]
+# > **In `mini`:** the encoder was trained on drawings of the same kind, so that even few items leave little room. A row can be told from another only by small differences.
+# >
+# > **With real weights:** real photos leave more room, so differences may be larger, and the scatter too. Nobody has measured it yet.
 
 # %% [markdown]
 # ## 7. How the others are wired
@@ -424,7 +433,7 @@ facts("patches-linear")
 #
 # ### 7.3 LLaVA-1.5: every patch, through two layers
 #
-# *Stands for*: the same, with two layers and a GELU as wide as the language model. LLaVA's authors made that step and reported a gain. *How far it goes*: as in 7.2; LLaVA-1.5 also has larger photos and more data. The right neighbour for this row is not MODA but 7.2: it is the projection question once more, with patches.
+# *Stands for*: the same, with two layers and a GELU as wide as the language model. LLaVA's authors made that step and reported a gain. *How far it goes*: as in section 7.2; LLaVA-1.5 also has larger photos and more data. The right neighbour for this row is not MODA but section 7.2: it is the projection question once more, with patches.
 
 # %%
 facts("patches-mlp", against="patches-linear")
@@ -491,7 +500,9 @@ for name in ("frozen-linear", "frozen-mlp", "frozen-queries"):
 print("frozen-mlp minus frozen-linear,", says("frozen-mlp - frozen-linear", few))
 
 # %% [markdown]
-# In mini: the language model was trained on sentences about fashion before, so that a frozen one at least knows the words. A frozen OPT-125M would have to be talked into writing shop descriptions by a single vector.
+# > **In `mini`:** the language model was trained on sentences about fashion before, so that a frozen one at least knows the words.
+# >
+# > **With real weights:** a frozen OPT-125M would have to be talked into writing shop descriptions by a few vectors. Expect these rows to fall far behind; nobody has measured it yet.
 #
 # ## 8. Recipe and texts
 #
@@ -614,7 +625,7 @@ print("MODA_PROFILE=full make ablations MINUTES=60   # an hour of them; call it 
 #
 # The first ends in a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [08_solutions](solutions/08_solutions.ipynb).
 #
-# **1 (easy). How many pairs?** Suppose the differences of pairs scatter with a standard deviation of 0.2 points. How many pairs does it take to tell a difference of 0.05 from none? The interval reaches about two standard deviations over the root of the number of pairs to each side.
+# **1 (easy). How many pairs?** Suppose the differences of pairs scatter with a standard deviation of a fifth of a point. How many pairs does it take to tell a difference of a twentieth of a point from none? The interval reaches about two standard deviations over the root of the number of pairs to each side.
 
 # %%
 from moda_utils import check

@@ -49,7 +49,7 @@ few = stored["shares"]["0.1"]
 # %% [markdown]
 # ## Exercise 1 (easy). How many pairs?
 #
-# *Differences of pairs scatter with a standard deviation of 0.2. How many pairs tell 0.05 from none?*
+# *Differences of pairs scatter with a standard deviation of a fifth of a point. How many pairs tell a twentieth from none?*
 
 # %%
 number = 1
