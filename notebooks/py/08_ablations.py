@@ -347,6 +347,14 @@ else:
               f"{max(0, pairs['high']):.2f} for the linear one would fit")
 print(f"In `mini`, with {few['items']} drawn items: {answer} (points of ten).")
 print(f"A difference of about {half:.2f} would have been seen.")
+print("At a third of the learning rate, linear minus MODA,", says("linear-slow - moda-slow", few))
+
+# %% [markdown]
+# If the second line differs from the first, part of the answer belongs to the recipe: its learning rate suits one projection better than the other. And had both finished learning? A best epoch in the middle says yes. One at the end says that longer training might move both, and not by the same amount.
+
+# %%
+for name in ("linear", "moda", "linear-slow", "moda-slow"):
+    print(f"{name:12} best epoch {few['rows'][name]['best_epoch']:g} of {drawn.epochs} (median)")
 
 # %% [markdown]
 # ## 6. Few items, or all
@@ -494,7 +502,31 @@ for name in ("frozen-linear", "frozen-mlp", "frozen-queries"):
           says(f"{name} - moda", few))
 
 # %% [markdown]
-# Here the projection has to say everything in a language that it can't change. If the bend matters anywhere, it should be here, where no trained layer behind it can make up for its lack:
+# What does a frozen language model make of a photo? One more run, a short one, because fewer weights are trained. Look at the form of its sentences before their content.
+
+# %%
+import contextlib
+import io
+
+from moda_utils.catalog import load_catalog
+from moda_utils.features import load_examples
+from moda_utils.serving import generate_texts
+from moda_utils.variants import train_variant
+
+with contextlib.redirect_stdout(io.StringIO()):
+    frozen, processor, _ = train_variant(
+        profile, "frozen-linear", profile.run_dir("ablation-live-frozen"), share=0.1, seed=0)
+seen = load_examples(profile, frozen, processor, "template")["validation"]
+catalog = load_catalog(profile.catalog_path)
+items = catalog.frame.set_index("product_id").loc[seen.names].drop_duplicates("product_type")
+some = [seen.names.index(name) for name in items.index[:4]]
+texts, _ = generate_texts(frozen, processor, seen.image_embeds[some])
+plots.photo_grid([catalog.root / name for name in items.image[:4]],
+                 [f"template: {seen.descriptions[i]}\n\nfrozen: {text}"
+                  for i, text in zip(some, texts)], profile=profile, title="Frozen", n=len(seen))
+
+# %% [markdown]
+# Do they begin as the templates do? All that the projection can do is to choose among what the language model would say anyway, in its own manner of speaking. Where that manner has no place for a word, such as a colour at the very beginning, a vector in front of it can hardly make one. If the bend matters anywhere, it should be here, where no trained layer behind the projection can make up for its lack:
 
 # %%
 print("frozen-mlp minus frozen-linear,", says("frozen-mlp - frozen-linear", few))
