@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | turn a claim into an experiment, train one pair of models yourself, see why one pair decides nothing, and read from many stored pairs what the bend in the projection, more places for the photo, a frozen language model or a trained encoder are worth |
 # | **You need** | the dataset of notebook 1; no GPU |
-# | **Time and cost** | laptop, `mini`: about a minute · CPU, `full`: about half an hour, for the live pair · T4 or A100, `full`: a few minutes (the last two calculated). The stored runs are not repeated here: `make ablations` does that, in about an hour on a laptop |
+# | **Time and cost** | laptop, `mini`: about a minute · CPU, `full`: about half an hour, for the live pair · T4 or A100, `full`: a few minutes (the last two calculated). The stored runs are not repeated here: `make ablations` does that, in less than an hour on two quiet cores; section 4 prints what they took |
 
 # %% [markdown]
 # **Contents**
@@ -240,6 +240,7 @@ print(f"intervals: {stored['interval']}")
 for share in (few, all_items):
     print(f"{share['items']:4} training items, {len(share['rows'])} rows,",
           sum(len(row["seeds"]) for row in share["rows"].values()), "runs")
+print(f"all of them took {stored['processor_minutes']:.0f} minutes of one processor core")
 
 # %% [markdown]
 # A seed fixes all that is left to chance: first weights, order, which tenth of the items, and the photos that are graded. Two rows of the same seed have met the same luck. So the differences are taken **seed by seed**, and the interval is that of the differences: what both rows share cancels out.
@@ -264,7 +265,16 @@ def seeds_joined(share, names):
 seeds_joined(few, ("linear", "linear-deep", "narrow", "moda"))
 
 # %%
-pairs = few["differences"]["linear - moda"]["overall"]
+def minus(one, other, share, criterion="overall"):
+    """The stored difference of two rows, whichever way round it was taken."""
+    taken = share["differences"]
+    if f"{one} - {other}" in taken:
+        return taken[f"{one} - {other}"][criterion]
+    f = taken[f"{other} - {one}"][criterion]
+    return {"value": -f["value"], "low": -f["high"], "high": -f["low"],
+            "runs": [-run for run in f["runs"]]}
+
+pairs = minus("linear", "moda", few)
 print("linear minus moda, seed by seed:", ", ".join(f"{run:+.2f}" for run in pairs["runs"]))
 print(f"one pair may say anything from {min(pairs['runs']):+.2f} to {max(pairs['runs']):+.2f}")
 
@@ -284,10 +294,10 @@ def verdict(difference):
         return text + ("above" if low > 0 else "below")
     return text + f"not told apart; {max(-low, high):.2f} either way is the most that would fit"
 
-def says(name, share, criterion="overall"):
-    return verdict(share["differences"][name][criterion])
+def says(*rows):
+    return verdict(minus(*rows))
 
-print("linear minus MODA,", says("linear - moda", few))
+print("linear minus MODA,", says("linear", "moda", few))
 
 # %%
 def forest(figures, title, share):
@@ -306,23 +316,25 @@ def forest(figures, title, share):
     plots.stamp(figure, drawn, share["graded"], f"for each seed, {share['items']} training items")
     return figure
 
-questions = {"linear - moda": "the claim", "linear-deep - moda": "the bend, many weights",
-             "narrow - linear": "the bend, few weights", "narrow - moda": "the weights, with bend",
-             "linear-deep - linear": "the weights, no bend",
-             "linear-slow - moda-slow": "the claim, at a third of the rate"}
-forest({f"{pair}\n({asks})": few["differences"][pair]["overall"]
-        for pair, asks in questions.items()}, "Projections, a tenth of the items", few)
+questions = {("linear", "moda"): "the claim",
+             ("linear-slow", "moda-slow"): "the claim, at a third of the rate",
+             ("linear-deep", "moda"): "the bend, many weights",
+             ("linear", "narrow"): "the bend, few weights",
+             ("narrow", "moda"): "the weights, with bend",
+             ("linear", "linear-deep"): "the weights, no bend"}
+forest({f"{one} - {other}\n({asks})": minus(one, other, few)
+        for (one, other), asks in questions.items()}, "Projections, a tenth of the items", few)
 
 # %% [markdown]
-# Grey: the interval holds zero, so the two are not told apart. Blue: the first of the two is better; red: the second is. The small marks are the seeds. How to read the rows together:
+# Grey: the interval holds zero, so the two are not told apart. Blue: the first of the two is better; red: the second is. The small marks are the seeds. Every row has the straighter or smaller one first, so left of zero speaks for MODA's projection, right of it against. How to read the rows together:
 #
 # * **The claim** left of zero: the non-linear projection helps. Right of it: it harms. Across it: no answer but a bound.
-# * **The bend** is what matters if both rows about it point the same way; **the weights**, if those rows do.
-# * **At a third of the learning rate**: a recipe can suit one of two models better. If the sign turns here, the comparison was one of recipes.
+# * **At a third of the learning rate**: a recipe can suit one of two models better. If the difference shrinks or turns here, the first row compared recipes, at least in part.
+# * **The bend** makes the difference if its two rows lie away from zero on the same side, **the weights** if theirs do. Either two add up to the claim.
 
 # %%
-for pair, asks in questions.items():
-    print(f"{asks + ',':34} {pair}: {says(pair, few)}")
+for (one, other), asks in questions.items():
+    print(f"{asks + ',':34} {one} - {other}: {says(one, other, few)}")
 
 # %% [markdown]
 # The overall grade is a mean of five criteria. Is one of them hiding behind the others?
@@ -331,7 +343,7 @@ for pair, asks in questions.items():
 from moda_utils.evaluation import CRITERIA
 
 for criterion in CRITERIA:
-    print(f"{criterion.replace('_', ' '):20} {says('linear - moda', few, criterion)}")
+    print(f"{criterion.replace('_', ' '):20} {says('linear', 'moda', few, criterion)}")
 
 # %% [markdown]
 # Whoever looks at five criteria has five chances to be fooled: of twenty intervals at 95%, one misses the truth on average. A single criterion that stands out, while the overall grade doesn't, is a question for the next experiment, not an answer of this one. And what does the experiment say to the claim? The next cell decides by the one comparison that was named beforehand.
@@ -347,7 +359,7 @@ else:
               f"{max(0, pairs['high']):.2f} for the linear one would fit")
 print(f"In `mini`, with {few['items']} drawn items: {answer} (points of ten).")
 print(f"A difference of about {half:.2f} would have been seen.")
-print("At a third of the learning rate, linear minus MODA,", says("linear-slow - moda-slow", few))
+print("At a third of the learning rate, linear minus MODA,", says("linear-slow", "moda-slow", few))
 
 # %% [markdown]
 # If the second line differs from the first, part of the answer belongs to the recipe: its learning rate suits one projection better than the other. And had both finished learning? A best epoch in the middle says yes. One at the end says that longer training might move both, and not by the same amount.
@@ -386,7 +398,7 @@ headroom = {share["items"]: 10 - share["rows"]["moda"]["overall"]["value"]
             for share in (few, all_items)}
 for items, room in headroom.items():
     print(f"MODA on {items} items: {room:.2f} points are left to ten")
-print("linear minus MODA on all items,", says("linear - moda", all_items))
+print("linear minus MODA on all items,", says("linear", "moda", all_items))
 
 # %% [markdown]
 # Compare the distance between the colours with the distance between the rows. Where more items lift every row by far more than any row differs from its neighbour, the next hour belongs to photos and captions, not to the projection.
@@ -409,7 +421,7 @@ def facts(name, against="moda"):
     print(f"places {cost['image_places']}, weights in the projection "
           f"{cost['projection_weights']:,}, trained in all {cost['trained_weights']:,}")
     print(f"overall {few['rows'][name]['overall']['value']:.2f}; minus {against},",
-          says(f"{name} - {against}", few))
+          says(name, against, few))
 
 # %% [markdown]
 # ### 7.1 ClipCap: one vector, ten places
@@ -437,7 +449,7 @@ print("photos, patches, numbers:", tuple(patches.shape), "->", tuple(places.shap
 facts("patches-linear")
 
 # %% [markdown]
-# Two things change at once against MODA: *what* is seen (patches know where something is; the embedding was trained to match a text) and *how many* places carry it. Below MODA, the embedding was the better summary for four attributes; above, it had thrown away something that the descriptions need.
+# Two things change at once against MODA: *what* is seen (patches know where something is; the embedding was trained to match a text) and *how many* places carry it. Below MODA, the embedding was the better summary for four attributes, or so few items are not enough to learn where to look; above, the embedding had thrown away something that the descriptions need.
 #
 # ### 7.3 LLaVA-1.5: every patch, through two layers
 #
@@ -445,12 +457,12 @@ facts("patches-linear")
 
 # %%
 facts("patches-mlp", against="patches-linear")
-print("minus moda,", says("patches-mlp - moda", few))
+print("minus moda,", says("patches-mlp", "moda", few))
 
 # %% [markdown]
 # ### 7.4 PaLI and PaliGemma: places that see each other
 #
-# *Stands for*: every patch, one linear layer, and attention in both directions within the image. In a usual decoder each place sees only what stands before it, which makes no sense for patches: the upper left corner would never hear of the lower right. *How far it goes*: PaLI has an encoder-decoder language model, whose encoder sees all of its input by design; PaliGemma opens the mask in a decoder, as ours does, and includes the question in it. Neither is a small specialist.
+# *Stands for*: every patch, one linear layer, and attention in both directions within the image. In a usual decoder each place sees only what stands before it, which makes little sense for patches: the upper left corner would never hear of the lower right. *How far it goes*: PaLI has an encoder-decoder language model, whose encoder sees all of its input by design; PaliGemma opens the mask in a decoder, as ours does, and includes the question in it. Neither is a small specialist.
 #
 # The mask by hand: a place may look at those before it, and at every place of the image.
 
@@ -485,7 +497,7 @@ for name in ("patches-linear", "patches-prefix"):
 
 # %%
 facts("patches-prefix", against="patches-linear")
-print("minus moda,", says("patches-prefix - moda", few))
+print("minus moda,", says("patches-prefix", "moda", few))
 facts("unfrozen")
 
 # %% [markdown]
@@ -499,7 +511,7 @@ facts("unfrozen")
 facts("frozen-queries", against="frozen-linear")
 for name in ("frozen-linear", "frozen-mlp", "frozen-queries"):
     print(f"{name:15} {few['rows'][name]['overall']['value']:.2f}; minus moda,",
-          says(f"{name} - moda", few))
+          says(name, "moda", few))
 
 # %% [markdown]
 # What does a frozen language model make of a photo? One more run, a short one, because fewer weights are trained. Look at the form of its sentences before their content.
@@ -529,7 +541,7 @@ plots.photo_grid([catalog.root / name for name in items.image[:4]],
 # Do they begin as the templates do? All that the projection can do is to choose among what the language model would say anyway, in its own manner of speaking. Where that manner has no place for a word, such as a colour at the very beginning, a vector in front of it can hardly make one. If the bend matters anywhere, it should be here, where no trained layer behind the projection can make up for its lack:
 
 # %%
-print("frozen-mlp minus frozen-linear,", says("frozen-mlp - frozen-linear", few))
+print("frozen-mlp minus frozen-linear,", says("frozen-mlp", "frozen-linear", few))
 
 # %% [markdown]
 # > **In `mini`:** the language model was trained on sentences about fashion before, so that a frozen one at least knows the words.
@@ -543,7 +555,7 @@ print("frozen-mlp minus frozen-linear,", says("frozen-mlp - frozen-linear", few)
 # %%
 for name in ("cosine", "two-rates", "moda-slow", "raw", "refined", "blind"):
     if name in few["rows"]:
-        print(f"{name:10} minus moda, {says(f'{name} - moda', few)}")
+        print(f"{name:10} minus moda, {says(name, 'moda', few)}")
     else:
         print(f"{name:10} not measured: {stored['missing'][name]}")
 
@@ -588,8 +600,7 @@ pd.DataFrame({name: line(name) for name in stored["rows"]}).T
 # All differences from MODA, the best row first:
 
 # %%
-others = {name: few["differences"][f"{name} - moda"]["overall"]
-          for name in few["rows"] if name != "moda"}
+others = {name: minus(name, "moda", few) for name in few["rows"] if name != "moda"}
 others = dict(sorted(others.items(), key=lambda pair: -pair[1]["value"]))
 forest({f"{name} - moda": f for name, f in others.items()}, "All rows, a tenth of the items", few)
 
