@@ -388,7 +388,7 @@ def test_ablations_are_rendered_as_stored(tmp_path, monkeypatch):
     stored = {
         "profile": "mini",
         "data": "drawn",
-        "shares": {"0.1": share},
+        "shares": {"0.1": share, "1": {**share, "items": 958}},
         "rows": {"moda": cost, "linear": cost},
         "missing": {"raw": "no texts"},
     }
@@ -400,10 +400,11 @@ def test_ablations_are_rendered_as_stored(tmp_path, monkeypatch):
     assert "Small models, 96 drawn items" in text
     assert "FashionCLIP and OPT-125M, real photos**: the same, not yet run" in text
     assert "is +0.12 [-0.20, +0.40] points of ten, over 5 pairs of runs" in text
-    row = "| linear: some system | 9.44 | +0.12 [-0.20, +0.40] | 1,234,567 | 1.50 | 20.0 |"
+    assert "with 958 items it is +0.12" in text
+    row = "| `linear`: some system | 9.44 | +0.12 [-0.20, +0.40] | 1,234,567 | 1.50 | 20.0 |"
     assert row in text
-    assert "| moda: some system | 9.44 | - |" in text
-    assert "| raw | not measured: no texts |" in text
+    assert "| `moda`: some system | 9.44 | - |" in text
+    assert "| `raw` | not measured: no texts |" in text
     full = {**stored, "profile": "full", "data": "real"}
     write_json(tmp_path / "full-nvidia-a100-ablations.json", full)
     text = results.ablations_table()

@@ -243,10 +243,13 @@ def _ablations(name: str) -> str:
     figures = read_json(RESULTS / f"{name}.json")
     few = figures["shares"]["0.1"]
     answer = few["differences"]["linear - moda"]["overall"]
+    every = figures["shares"]["1"]
     text = (
         f"{_models(figures)}, {few['items']} {figures['data']} items: the overall grade with a "
         f"linear projection minus that with MODA's is {_signed(answer)} points of ten, over "
-        f"{len(answer['runs'])} pairs of runs ([figures]({_link(name)})).\n"
+        f"{len(answer['runs'])} pairs of runs; with {every['items']} items it is "
+        f"{_signed(every['differences']['linear - moda']['overall'])} "
+        f"([figures]({_link(name)})).\n"
     )
     rows = [
         "| | overall grade | minus MODA | weights trained | seconds per epoch | ms per caption |",
@@ -255,7 +258,7 @@ def _ablations(name: str) -> str:
     for variant, cost in figures["rows"].items():
         difference = few["differences"].get(f"{variant} - moda")
         cells = [
-            f"{variant}: {cost['stands_for']}",
+            f"`{variant}`: {cost['stands_for']}",
             f"{few['rows'][variant]['overall']['value']:.2f}",
             _signed(difference["overall"]) if difference else "-",
             f"{cost['trained_weights']:,}",
@@ -263,7 +266,9 @@ def _ablations(name: str) -> str:
             f"{cost['ms_per_caption']:.1f}",
         ]
         rows.append(f"| {' | '.join(cells)} |")
-    rows += [f"| {row} | not measured: {why} | | | | |" for row, why in figures["missing"].items()]
+    rows += [
+        f"| `{row}` | not measured: {why} | | | | |" for row, why in figures["missing"].items()
+    ]
     summary = "<details><summary>How other systems wire it, and other recipes</summary>"
     return "\n".join([text, summary, "", *rows, "", "</details>", ""])
 
