@@ -372,7 +372,7 @@ def test_results_are_rendered_as_stored(tmp_path, monkeypatch):
     assert "not yet measured" in results.results_tables()
 
 
-def test_ablations_are_rendered_as_stored(tmp_path, monkeypatch):
+def test_ablations_are_rendered_as_stored(tmp_path):
     figure = {"value": 0.123, "low": -0.2, "high": 0.4, "runs": [0.1] * 5}
     cost = {
         "stands_for": "some system",
@@ -392,11 +392,9 @@ def test_ablations_are_rendered_as_stored(tmp_path, monkeypatch):
         "rows": {"moda": cost, "linear": cost},
         "missing": {"raw": "no texts"},
     }
-    monkeypatch.setattr(results, "ROOT", tmp_path)
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
-    assert results.ablations_table() == "Not yet measured: `make ablations`.\n"
+    assert results.ablations_table(tmp_path) == "Not yet measured: `make ablations`.\n"
     write_json(tmp_path / "mini-cpu-ablations.json", stored)
-    text = results.ablations_table()
+    text = results.ablations_table(tmp_path)
     assert "Small models, 96 drawn items" in text
     assert "FashionCLIP and OPT-125M, real photos**: the same, not yet run" in text
     assert "is +0.12 [-0.20, +0.40] points of ten, over 5 pairs of runs" in text
@@ -407,7 +405,7 @@ def test_ablations_are_rendered_as_stored(tmp_path, monkeypatch):
     assert "| `raw` | not measured: no texts |" in text
     full = {**stored, "profile": "full", "data": "real"}
     write_json(tmp_path / "full-nvidia-a100-ablations.json", full)
-    text = results.ablations_table()
+    text = results.ablations_table(tmp_path)
     assert "FashionCLIP and OPT-125M, 96 real items: the overall" in text
     assert "not yet run" not in text
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nbformat
 
+from ablation_table import ablations_table
 from costs import costs_table
 from links import badge
 from running import NOTEBOOKS, ROOT, relative, select
@@ -68,7 +69,7 @@ def fill(text: str) -> str:
     tables = {
         "notebooks": notebooks_table, "captions": captions_tables, "refinement": refinement_table,
         "training": training_tables, "results": results_tables,
-        "costs": costs_table, "speed": speed_line, "ablations": ablations_table,
+        "costs": costs_table, "speed": speed_line, "ablations": lambda: ablations_table(RESULTS),
     }  # fmt: skip
     for name, render in tables.items():
         block = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
@@ -227,54 +228,6 @@ def captions_tables() -> str:
     if not list(RESULTS.glob("full-*-evaluation-*.json")):
         parts.append("**Phi-3 Vision itself, real photos**: not yet run.\n")
     return "\n".join(parts)
-
-
-def ablations_table() -> str:
-    """The projection question in a sentence, and every variant beside MODA."""
-    parts = [_ablations(path.stem) for path in sorted(RESULTS.glob("*-ablations.json"))]
-    if not parts:
-        return "Not yet measured: `make ablations`.\n"
-    if not list(RESULTS.glob("full-*-ablations.json")):
-        parts.append("**FashionCLIP and OPT-125M, real photos**: the same, not yet run.\n")
-    return "\n".join(parts)
-
-
-def _ablations(name: str) -> str:
-    figures = read_json(RESULTS / f"{name}.json")
-    few = figures["shares"]["0.1"]
-    answer = few["differences"]["linear - moda"]["overall"]
-    every = figures["shares"]["1"]
-    text = (
-        f"{_models(figures)}, {few['items']} {figures['data']} items: the overall grade with a "
-        f"linear projection minus that with MODA's is {_signed(answer)} points of ten, over "
-        f"{len(answer['runs'])} pairs of runs; with {every['items']} items it is "
-        f"{_signed(every['differences']['linear - moda']['overall'])} "
-        f"([figures]({_link(name)})).\n"
-    )
-    rows = [
-        "| | overall grade | minus MODA | weights trained | seconds per epoch | ms per caption |",
-        "|---|---|---|---|---|---|",
-    ]
-    for variant, cost in figures["rows"].items():
-        difference = few["differences"].get(f"{variant} - moda")
-        cells = [
-            f"`{variant}`: {cost['stands_for']}",
-            f"{few['rows'][variant]['overall']['value']:.2f}",
-            _signed(difference["overall"]) if difference else "-",
-            f"{cost['trained_weights']:,}",
-            f"{cost['seconds_per_epoch']:.2f}",
-            f"{cost['ms_per_caption']:.1f}",
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    rows += [
-        f"| `{row}` | not measured: {why} | | | | |" for row, why in figures["missing"].items()
-    ]
-    summary = "<details><summary>How other systems wire it, and other recipes</summary>"
-    return "\n".join([text, summary, "", *rows, "", "</details>", ""])
-
-
-def _signed(figure: dict) -> str:
-    return f"{figure['value']:+.2f} [{figure['low']:+.2f}, {figure['high']:+.2f}]"
 
 
 CRITERIA = ("colour", "style", "category", "gender", "factual_consistency", "overall")
