@@ -37,7 +37,7 @@ def main() -> int:
     from killing import World, kill_all
 
     with tempfile.TemporaryDirectory(prefix="moda-kills-") as folder:
-        world = World(Path(folder))
+        world = World(Path(folder) / "world")
         world.prepare()
         done = kill_all(world, options.kills, options.seed)
     kills = [asdict(kill) for kill in done]

@@ -5,13 +5,15 @@ embedding, training, and writing the dataset. Each runs in a process of its own 
 SIGKILL, as a lost Colab runtime is. `test_kills.py` does ten, `benchmarks/kills.py` thirty.
 """
 
+import itertools
 import json
 import multiprocessing
 import os
 import random
 import re
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -39,12 +41,15 @@ from moda_utils.refinement import captioned_items, refine_items, refined_journal
 from moda_utils.training import TrainConfig, train
 
 STAGES = ("captioning", "refinement", "embedding", "training", "dataset")
+BATCH = {"captioning": 4, "refinement": 4, "embedding": 2}  # items per question to a model
 
 
 @dataclass
 class Kill:
     """What one kill did. `seconds`: how far into the stage; `part`: of an unbroken run's time.
 
+    `asked_again`: items that the model was asked for in the killed run and again in the rerun; at
+    most the batch in flight. None where no model answers.
     `steps_kept`: after which step the rerun of training went on, 0 if it began anew; None where
     the killed run had left no state to go on from.
     """
@@ -54,14 +59,18 @@ class Kill:
     part: float
     files_before_rerun: int
     equal: bool
+    asked_again: int | None
     steps_kept: int | None
 
 
 class World:
-    """What all stages start from, below `root`: a shop, its catalogue, captions, three models."""
+    """What all stages start from, below `root`: a shop, its catalogue, captions, three models.
 
-    def __init__(self, root: Path):
-        self.root = root
+    A stage that reaches `last_batch`, counted from 1, dies in it.
+    """
+
+    def __init__(self, root: Path, last_batch: int | None = None):
+        self.root, self.last_batch = root, last_batch
 
     def prepare(self) -> None:
         save_toy_captioner(self.root / "captioner")
@@ -95,39 +104,67 @@ def _shop(root: Path) -> Catalog:
     return read_catalog(write_shop(root, rows))
 
 
+def _asked(home: Path) -> Path:
+    """One line for each batch that the runs in this home asked a model for: its items."""
+    return home.with_name(f"{home.name}.asked")
+
+
+def asked(home: Path) -> int:
+    """How many items the models were asked for by all runs in this home together."""
+    return sum(int(line) for line in _asked(home).read_text().split())
+
+
+def _count(owner: object, name: str, world: World, home: Path) -> None:
+    """Let `owner.name(batch)` note how long its batch is before it works, or die of the last."""
+    work, batches = getattr(owner, name), itertools.count(1)
+
+    def counted(batch: Sized) -> object:
+        with open(_asked(home), "a", encoding="utf-8") as file:
+            file.write(f"{len(batch)}\n")
+        if next(batches) == world.last_batch:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work(batch)
+
+    setattr(owner, name, counted)
+
+
 def _caption(world: World, home: Path) -> Callable[[], object]:
     model = Phi3VisionForConditionalGeneration.from_pretrained(world.root / "captioner")
     processor = Phi3VisionProcessor.from_pretrained(world.root / "captioner")
     captioner = Captioner(model, processor, PROMPT, MAX_NEW_TOKENS)
+    _count(processor, "collate", world, home)
     catalog, profile = world.catalog, world.profile(home)
 
     def run() -> None:
         journal = captions_journal(profile, PROMPT, MAX_NEW_TOKENS)
-        caption_catalog(catalog, captioner, journal, batch_size=4)
+        caption_catalog(catalog, captioner, journal, batch_size=BATCH["captioning"])
 
     return run
 
 
 def _refine(world: World, home: Path) -> Callable[[], object]:
     refiner = load_toy_refiner(world.root / "refiner")
+    _count(refiner, "refine", world, home)
     captions = captions_journal(world.profile(world.root), PROMPT, MAX_NEW_TOKENS)
     items, profile = captioned_items(world.catalog, captions), world.profile(home)
 
     def run() -> None:
         journal = refined_journal(profile, items, refiner.prompt, refiner.max_new_tokens)
-        refine_items(items, refiner, journal, batch_size=4)
+        refine_items(items, refiner, journal, batch_size=BATCH["refinement"])
 
     return run
 
 
 def _embed(world: World, home: Path) -> Callable[[], object]:
     model, processor = build(world.root / "moda")
+    _count(model, "encode_images", world, home)
     frame, root = world.catalog.frame, world.catalog.root
     photos = [root / name for name in frame["image"]]
 
     def run() -> None:
-        images, shas = processor.image_processor, frame["image_sha256"]
-        embed_photos(model, images, photos, shas, home / "features", batch_size=2, save_seconds=0.0)
+        images, shas, cache = processor.image_processor, frame["image_sha256"], home / "features"
+        size = BATCH["embedding"]
+        embed_photos(model, images, photos, shas, cache, batch_size=size, save_seconds=0.0)
 
     return run
 
@@ -165,10 +202,10 @@ def _said(home: Path) -> Path:
     return home.with_name(f"{home.name}.txt")
 
 
-def _process(stage: str, root: Path, home: Path, out: Connection) -> None:
+def _process(stage: str, world: World, home: Path, out: Connection) -> None:
     """A process's whole life: load, say so, work, say so."""
     os.dup2(os.open(_said(home), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-    run = MAKERS[stage](World(root), home)
+    run = MAKERS[stage](world, home)
     out.send("begins")
     run()
     out.send("done")
@@ -196,7 +233,8 @@ def _start_server() -> None:
 
 
 def _start(stage: str, world: World, home: Path, sender: Connection) -> BaseProcess:
-    process = _context.Process(target=_process, args=(stage, world.root, home, sender))
+    _start_server()
+    process = _context.Process(target=_process, args=(stage, world, home, sender))
     process.start()
     sender.close()
     return process
@@ -204,7 +242,6 @@ def _start(stage: str, world: World, home: Path, sender: Connection) -> BaseProc
 
 def run_twice_at_once(stage: str, world: World, home: Path) -> None:
     """Two processes do the same stage in the same home, as two open notebooks would."""
-    _start_server()
     pipes = [_context.Pipe(duplex=False) for _ in range(2)]
     processes = [_start(stage, world, home, sender) for _, sender in pipes]
     for process, (receiver, _) in zip(processes, pipes, strict=True):
@@ -228,6 +265,15 @@ def run(stage: str, world: World, home: Path, kill_after: float | None = None) -
         raise RuntimeError(f"{stage} did not end")
     process.join()
     return time.monotonic() - begin
+
+
+def run_until(last_batch: int, stage: str, world: World, home: Path) -> None:
+    """Run a stage that is killed while its model is asked for the batch of that number."""
+    _, sender = _context.Pipe(duplex=False)
+    process = _start(stage, World(world.root, last_batch), home, sender)
+    process.join()
+    if process.exitcode != -signal.SIGKILL:
+        raise RuntimeError(f"{stage} was not killed in batch {last_batch}: {process.exitcode}")
 
 
 def artefacts(home: Path) -> dict[str, object]:
@@ -263,15 +309,14 @@ def _content(path: Path) -> object:
 
 def kill_all(world: World, kills: int, seed: int) -> list[Kill]:
     """`kills` kills in turn over the stages, each in a fresh home and at a moment of its own."""
-    _start_server()
     rng, root = random.Random(seed), world.root
     whole: dict[str, tuple[float, dict]] = {}
     done: list[Kill] = []
     while len(done) < kills:
         stage = STAGES[len(done) % len(STAGES)]
+        unbroken = root / f"unbroken-{stage}"
         if stage not in whole:
-            home = root / f"unbroken-{stage}"
-            whole[stage] = (run(stage, world, home), artefacts(home))
+            whole[stage] = (run(stage, world, unbroken), artefacts(unbroken))
         length, expected = whole[stage]
         moment = rng.uniform(0, length)
         home = root / f"{len(done):02d}-{stage}-{rng.randrange(10**6)}"
@@ -280,9 +325,10 @@ def kill_all(world: World, kills: int, seed: int) -> list[Kill]:
         found = artefacts_left(home)
         run(stage, world, home)
         equal = artefacts(home) == expected
+        again = asked(home) - asked(unbroken) if stage in BATCH else None
         kept = _steps_kept(home) if "state.pt" in found else None
         times = round(moment, 3), round(moment / length, 3)
-        done.append(Kill(stage, *times, len(found), equal, kept))
+        done.append(Kill(stage, *times, len(found), equal, again, kept))
     return done
 
 

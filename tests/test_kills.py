@@ -6,7 +6,17 @@
 import json
 
 import pytest
-from killing import STAGES, World, artefacts, kill_all, run, run_twice_at_once
+from killing import (
+    BATCH,
+    STAGES,
+    World,
+    artefacts,
+    asked,
+    kill_all,
+    run,
+    run_twice_at_once,
+    run_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -25,9 +35,26 @@ def test_ten_kills_change_nothing(world):
     # Training is deterministic: equal losses do not tell going on from beginning anew. This does.
     kept = [kill.steps_kept for kill in done if kill.steps_kept is not None]
     assert kept and min(kept) > 0
+    # The same of the stages with a model: no more than the batch in flight is asked for again.
+    assert {kill.stage for kill in done if kill.asked_again is not None} == set(BATCH)
+    for kill in done:
+        assert kill.asked_again is None or 0 <= kill.asked_again <= BATCH[kill.stage], kill
     # The moments lie within the stages, not before or behind them.
     assert any(kill.files_before_rerun for kill in done)
     assert max(kill.part for kill in done) > 0.5
+
+
+@pytest.mark.parametrize("stage", BATCH)
+def test_a_rerun_asks_only_for_the_batch_that_was_lost_and_what_follows(world, tmp_path, stage):
+    """Killed in a batch of a known number, so that one which began anew would be noticed."""
+    run(stage, world, tmp_path / "whole")
+    run_until(4, stage, world, tmp_path / "broken")
+    before = asked(tmp_path / "broken")
+    assert before == 4 * BATCH[stage] < asked(tmp_path / "whole")
+    run(stage, world, tmp_path / "broken")
+    after = asked(tmp_path / "broken") - before
+    assert after == asked(tmp_path / "whole") - 3 * BATCH[stage]
+    assert artefacts(tmp_path / "broken") == artefacts(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

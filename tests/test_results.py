@@ -41,6 +41,13 @@ def test_a_stored_figure_bears_the_name_of_what_it_was_measured_on():
 def test_thirty_kills_changed_nothing():
     kills = read_json(RESULTS / "toy-cpu-kills.json")
     assert kills["n"] == len(kills["kills"]) == kills["reruns_equal_to_an_unbroken_run"] >= 30
+    again = {stage: [] for stage in kills["kills_by_stage"]}
+    for kill in kills["kills"]:
+        again[kill["stage"]].append(kill["asked_again"])
+    for stage, batch in (("captioning", 4), ("refinement", 4), ("embedding", 2)):
+        assert again[stage] and 0 <= min(again[stage]) <= max(again[stage]) <= batch, stage
+    kept = [kill["steps_kept"] for kill in kills["kills"] if kill["steps_kept"] is not None]
+    assert kept and min(kept) > 0
 
 
 def test_every_way_of_scoring_is_stored():
