@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 import links
 import results
@@ -113,6 +114,10 @@ def test_continuous_integration_runs_both_suites():
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert ".ci/run" in workflow
     assert "schedule:" in workflow
+    for target in ("test-colab", "audit"):  # these once a week
+        jobs = yaml.safe_load(workflow)["jobs"].values()
+        (job,) = (j for j in jobs if {"run": f"make {target}"}.items() <= j["steps"][-1].items())
+        assert "github.event_name == 'schedule'" in job["if"]
 
 
 @pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)
