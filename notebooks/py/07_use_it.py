@@ -623,7 +623,7 @@ print(f"tokens: mean {sum(lengths) / len(lengths):.1f}, longest {max(lengths)}")
 # %% [markdown]
 # ## Next
 #
-# Whether the parts of MODA are the right ones (a projection of two layers, a frozen encoder, one image token) is a question for experiments: they are the subject of the next notebook.
+# Whether the parts of MODA are the right ones (a projection of two layers, a frozen encoder, one image token) is a question for experiments: they are the subject of [notebook 8](08_ablations.ipynb).
 
 # %% [markdown]
 # ## Save and stop
