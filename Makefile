@@ -48,8 +48,8 @@ $(STAMP)-scale: $(STAMP) requirements-scale.txt
 course: setup ## run the notebooks in order, write HTML pages to build/course
 	@$(RUN) tools/course.py
 
-course-scale: scale ## install Ray and run notebook 09, pages in build/course-scale
-	@$(RUN) tools/course.py 09 --out build/course-scale
+course-scale: scale ## install Ray, run notebooks 01, 05 and 09, pages in build/course-scale
+	@$(RUN) tools/course.py 01 05 09 --out build/course-scale
 
 test: setup lint ## lint, unit tests, twins, every notebook as a test
 	@rm -rf build/test

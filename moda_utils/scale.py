@@ -12,11 +12,9 @@ are listed in `OUT/unreadable/`. RAY_ADDRESS names a cluster; without it this ma
 
 import argparse
 import hashlib
-import io
 import json
 import logging
 import os
-import posixpath
 import re
 import sys
 from collections import Counter
@@ -40,7 +38,6 @@ from moda_utils.profiles import ROOT, Checkpoint, Profile, get_profile
 from moda_utils.serving import generate_texts, load_model
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-NO_MODEL = "A worker can't load the model"
 TEXTS = (*IDS, "model", "prompt_sha", "options_sha", "raw", "description", "status")
 SCHEMA = pa.schema(dict.fromkeys(TEXTS, pa.utf8()) | {"seconds": pa.float64(), "ended": pa.bool_()})
 
@@ -115,7 +112,7 @@ def connect(address: str) -> tuple[FileSystem, str]:
 
 
 def list_files(address: str) -> list[str]:
-    """All files at or below an address, sorted; none where there is nothing.
+    """All whole files at or below an address, sorted; none where there is nothing.
 
     Raises:
         PermissionError: the address can't be read; the message says what it may lack.
@@ -126,18 +123,16 @@ def list_files(address: str) -> list[str]:
             return [path]
         found = files.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
     except (OSError, pa.ArrowInvalid) as error:
-        raise PermissionError(
-            f"{address} can't be read ({str(error).splitlines()[0]}). If it needs credentials, set "
-            "them where its client looks, such as AWS_ACCESS_KEY_ID, on every machine."
-        ) from error
-    return sorted(info.path for info in found if info.type == FileType.File)
+        advice = "if it needs credentials, set AWS_ACCESS_KEY_ID or the like on every machine"
+        raise PermissionError(f"{address} can't be read ({error}): {advice}.") from error
+    return sorted(f.path for f in found if f.type == FileType.File and f.extension != "part")
 
 
 def write(address: str, name: str, save: Callable[[Any], None]) -> None:
     """Write a file below an address: whole, or not at all."""
     files, path = connect(address)
-    path = posixpath.join(path, name)
-    files.create_dir(posixpath.dirname(path), recursive=True)
+    path = f"{path}/{name}"
+    files.create_dir(path.rpartition("/")[0], recursive=True)
     with files.open_output_stream(f"{path}.part") as stream:
         save(stream)
     files.move(f"{path}.part", path)
@@ -146,13 +141,19 @@ def write(address: str, name: str, save: Callable[[Any], None]) -> None:
 def find_shards(source: str, size: int = 256) -> list[Shard]:
     """Cut the photos into shards of `size`; Parquet files bring their own, the row groups.
 
+    A worker holds the image column of a row group as a whole, and repeats as much when it is
+    killed: write Parquet files with row groups of some hundred photos.
+
     Raises:
-        ValueError: there is no photo, or two have the same id.
+        ValueError: there is no photo, there are photos beside Parquet files, a Parquet file lacks
+            a column, or two photos have the same id.
         PermissionError: the address can't be read.
     """
     paths = list_files(source)
     shards = [s for path in paths if path.endswith(".parquet") for s in _row_groups(source, path)]
-    photos = [] if shards else [path for path in paths if path.lower().endswith(PHOTOS)]
+    photos = [path for path in paths if path.lower().endswith(PHOTOS)]
+    if shards and photos:
+        raise ValueError(f"{source} holds photos and Parquet files: give one or the other.")
     for start in range(0, len(photos), size):
         some = photos[start : start + size]
         shards.append(Shard(f"{start:09d}", [Path(path).stem for path in some], some))
@@ -166,8 +167,9 @@ def find_shards(source: str, size: int = 256) -> list[Shard]:
 
 def _row_groups(source: str, path: str) -> list[Shard]:
     with pq.ParquetFile(connect(source)[0].open_input_file(path)) as table:
-        if missing := {"product_id", "image"} - set(table.schema_arrow.names):
-            raise ValueError(f"{path} has no column {min(missing)!r}.")
+        there = {table.schema.column(i).path for i in range(len(table.schema))}
+        if missing := {"product_id", "image.bytes"} - there:
+            raise ValueError(f"{path} has no {min(missing)}: image is a struct of bytes and path.")
         stem = re.sub(r"\W+", "-", path.removesuffix(".parquet")).strip("-")
         groups = [table.read_row_group(i, ["product_id"]) for i in range(table.num_row_groups)]
         ids = [group["product_id"].cast(pa.string()).to_pylist() for group in groups]
@@ -186,45 +188,51 @@ class Worker:
         try:
             self.model = job.load()
         except Exception as error:
-            raise RuntimeError(f"{NO_MODEL}: {error}") from error
+            raise RuntimeError(f"A worker can't load the model: {error}") from error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        shard, rows = Shard(*json.loads(batch["item"][0])), {}
+        shard, rows, key = Shard(*json.loads(batch["item"][0])), {}, self.job.key
 
         def append(some: Sequence[Row]) -> None:
-            rows.update({(row["product_id"], row["image_sha256"]): row for row in some})
+            rows.update({(row["product_id"], row["image_sha256"]): row | key for row in some})
 
         # A journal in memory, for the rows of one shard until they are written together.
         journal = SimpleNamespace(done=lambda: rows, append=append, ignored=0)
         asked = self.model | {"prepare": self._prepare, "same": lambda item: item["product_id"]}
         summary = run_batches(self._items(shard), journal, **asked)
         lost = [{"product_id": item, "reason": reason} for item, reason in summary.unreadable]
-        done = [row | self.job.key for row in rows.values()]
         if lost:
             self._write("unreadable", shard, pa.Table.from_pylist(lost))
         # Last, because it says that the shard is done. A schema, because it may have no row.
-        self._write("described", shard, pa.Table.from_pylist(done, SCHEMA))
-        return {"described": [len(done)], "unreadable": [len(lost)]}
+        self._write("described", shard, pa.Table.from_pylist([*rows.values()], SCHEMA))
+        return {"described": [len(rows)], "unreadable": [len(lost)]}
 
     def _write(self, folder: str, shard: Shard, table: pa.Table) -> None:
         write(self.job.out, f"{folder}/{shard.name}.parquet", partial(pq.write_table, table))
 
     def _items(self, shard: Shard) -> list[dict[str, Any]]:
         """Ids with addresses, or with the bytes of a Parquet file; the hash follows on reading."""
-        images = [{"path": path, "bytes": None} for path in shard.files]
+        images: list[dict | None] = [{"path": path} for path in shard.files]
         if shard.row_group is not None:
             with pq.ParquetFile(self.files.open_input_file(shard.files[0])) as table:
                 images = table.read_row_group(shard.row_group, ["image"])["image"].to_pylist()
-        pairs = zip(shard.ids, images, strict=True)
-        return [{"product_id": item, "image_sha256": "", **image} for item, image in pairs]
+        pairs, none = zip(shard.ids, images, strict=True), {"path": None, "bytes": None}
+        return [{"product_id": i, "image_sha256": ""} | none | (image or {}) for i, image in pairs]
+
+    def _fetch(self, path: str) -> bytes:
+        """The content of a file. A storage that fails stops the run: no photo is to blame."""
+        try:
+            with self.files.open_input_stream(path) as stream:
+                return stream.read()
+        except FileNotFoundError:  # since it was listed
+            raise
+        except OSError as error:
+            raise RuntimeError(f"{path} can't be fetched, call again: {error}") from error
 
     def _prepare(self, item: dict[str, Any]) -> Any:
-        content = item["bytes"]
-        if content is None:
-            with self.files.open_input_stream(item["path"]) as stream:
-                content = stream.read()
+        content = item["bytes"] or (self._fetch(item["path"]) if item["path"] else b"")
         item["image_sha256"] = hashlib.sha256(content).hexdigest()
-        return self.model["prepare"](open_photo(io.BytesIO(content), str(item["path"])))
+        return self.model["prepare"](open_photo(pa.BufferReader(content), str(item["path"])))
 
 
 def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Counter:
@@ -241,7 +249,7 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
     Raises:
         ValueError: no photo, an id that is there twice, or `out` belongs to another run.
         PermissionError: an address can't be read.
-        RuntimeError: a worker can't load the model.
+        RuntimeError: a worker can't load the model or fetch a photo, or dies again and again.
     """
     shards = find_shards(job.source, shard_size)
     about = job.key | {"photos": fingerprint([[shard.name, shard.ids] for shard in shards])}
@@ -250,7 +258,7 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
     if there and [json.loads(run) for run in runs] != [about]:
         raise ValueError(f"{job.out} holds another run or other files: choose another folder.")
     write(job.out, "run.json", lambda stream: stream.write(json.dumps(about).encode()))
-    done = {posixpath.basename(path) for path in there if "/described/" in path}
+    done = {Path(path).name for path in there if "/described/" in path}
     todo = [shard for shard in shards if f"{shard.name}.parquet" not in done]
     before = sum(len(shard.ids) for shard in shards) - sum(len(shard.ids) for shard in todo)
     return (_run(job, todo, workers, before) if todo else Counter()) + Counter(before=before)
@@ -259,21 +267,21 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
 def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
     """Let Ray's workers do the shards; killed ones are started again, with the shard they had."""
     logging.getLogger("ray.widgets").setLevel("ERROR")  # it asks for what the course does without
-    import ray
-    from ray.data import ActorPoolStrategy, DataContext
+    import ray.data
 
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else every pool starts with an alarm
     # The package travels to the workers, wherever they are. A Ray that runs already is used as is.
     env = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
     ray.init(runtime_env=env, ignore_reinit_error=True, log_to_driver=False, logging_level="error")
-    DataContext.get_current().enable_progress_bars = False  # ours counts photos
+    ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts photos
     logging.getLogger("ray.data").setLevel("ERROR")
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)
-    pool = ActorPoolStrategy(size=min(workers, len(todo)), max_tasks_in_flight_per_actor=2)
-    needs = {"compute": pool, "num_cpus": 1, "num_gpus": gpus}
+    pool = ray.data.ActorPoolStrategy(size=min(workers, len(todo)), max_tasks_in_flight_per_actor=2)
+    # Without a bound, Ray would start a worker again for ever that one of its photos kills.
+    needs = {"compute": pool, "num_gpus": gpus, "max_restarts": 3, "max_task_retries": 3}
     items, blocks = [json.dumps(shard) for shard in todo], min(len(todo), 10_000)
     data = ray.data.from_items(items, override_num_blocks=blocks)
-    data = data.map_batches(Worker, fn_constructor_args=(job,), batch_size=1, **needs)
+    data = data.map_batches(Worker, fn_constructor_args=(job,), batch_size=1, num_cpus=1, **needs)
     photos = sum(len(shard.ids) for shard in todo)
     totals: Counter = Counter()
     try:
@@ -282,9 +290,8 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
                 totals.update(row)
                 bar.update(sum(row.values()))
     except ray.exceptions.RayError as error:
-        if found := re.search(rf"{NO_MODEL}.*", str(error)):
-            raise RuntimeError(found[0]) from error
-        raise
+        died = "A worker died again and again: for want of memory, or of one of its shard's photos."
+        raise RuntimeError([died, *re.findall(r"^\w*Error: (.+)", str(error), re.M)][-1]) from error
     return totals
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -190,10 +191,66 @@ def test_bad_inputs_are_refused_before_any_work(photos, tmp_path):
         scale.describe_catalogue(job._replace(source="teleport://shop"))
 
 
+def test_what_a_killed_process_had_not_finished_is_no_other_run(photos, tmp_path):
+    described = tmp_path / "out" / "described"
+    described.mkdir(parents=True)
+    for half in (tmp_path / "out" / "run.json.part", described / "000000000.parquet.part"):
+        half.write_text('{"mod')
+    job = noting(photos, tmp_path / "out", tmp_path / "log")
+    assert scale.describe_catalogue(job) == {"described": 20}
+
+
+def deadly_engine():
+    """A model that one photo kills, again and again."""
+
+    def prepare(photo):
+        if photo.getpixel((0, 0))[0] == 7 * 12:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return photo
+
+    answer = partial(map, lambda photo: Answer("{}", True))
+    return {"prepare": prepare, "answer": lambda some: list(answer(some)), "batch_size": 1}
+
+
+def test_a_photo_that_kills_its_worker_ends_in_a_message(photos, tmp_path):
+    job = scale.Job(str(photos), str(tmp_path / "out"), {"model": "deadly"}, deadly_engine)
+    with pytest.raises(RuntimeError, match="A worker died again and again"):
+        scale.describe_catalogue(job, shard_size=10)
+
+
+def save_parquet(path, ids, images):
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"product_id": ids, "image": images}), path)
+    return path.parent
+
+
+def test_parquet_of_another_form_is_refused(photos, tmp_path):
+    wanted = "has no image.bytes: image is a struct of bytes and path"
+    for kind, image in {"null": None, "text": "a.png", "bytes": b"photo"}.items():
+        source = save_parquet(tmp_path / kind / "shop.parquet", ["1"], [image])
+        with pytest.raises(ValueError, match=rf"{kind}/shop.parquet {wanted}"):
+            scale.find_shards(str(source))
+    save_parquet(photos / "shop.parquet", ["1"], [{"bytes": b"photo", "path": "1.png"}])
+    with pytest.raises(ValueError, match="holds photos and Parquet files: give one or the other"):
+        scale.find_shards(str(photos))
+
+
+def test_a_row_without_photo_is_listed(photos, tmp_path):
+    image = {"bytes": next(photos.rglob("*.png")).read_bytes(), "path": None}
+    images = [image, None, {"bytes": None, "path": None}, {"bytes": None, "path": "gone.png"}]
+    source = save_parquet(tmp_path / "shop" / "shop.parquet", ["1", "2", "3", "4"], images)
+    job = noting(source, tmp_path / "out", tmp_path / "log")
+    assert scale.describe_catalogue(job) == {"described": 1, "unreadable": 3}
+    lost = {row["product_id"]: row["reason"] for row in rows(tmp_path / "out", "unreadable")}
+    assert set(lost) == {"2", "3", "4"}
+    assert "can't be read as a photo" in lost["2"] and "gone.png" in lost["4"]
+
+
 class Bucket(BaseHTTPRequestHandler):
     """As much of an object store as one bucket of photos needs; `files` None refuses everybody."""
 
     files: dict[str, bytes] | None = None
+    failing: str | None = None  # the name of a file that the storage fails to give
 
     def log_message(self, *_):
         pass
@@ -220,6 +277,8 @@ class Bucket(BaseHTTPRequestHandler):
             self.answer(
                 200, f"<ListBucketResult><Name>shop</Name>{entries}</ListBucketResult>".encode()
             )
+        elif name == self.failing:
+            self.answer(503, b"")
         elif name in self.files:
             self.answer(200, self.files[name], "image/png")
         else:
@@ -259,6 +318,22 @@ def test_photos_come_from_an_object_store(bucket, photos, tmp_path, monkeypatch)
     job = noting(bucket, tmp_path / "out", tmp_path / "log")
     assert scale.describe_catalogue(job, shard_size=8) == {"described": 20}
     assert len(asked(tmp_path / "log")) == 20
+
+
+def test_a_storage_that_fails_stops_the_run_and_blames_no_photo(
+    bucket, photos, tmp_path, monkeypatch
+):
+    content = {f"shelf/{path.name}": path.read_bytes() for path in photos.rglob("*.png")}
+    monkeypatch.setattr(Bucket, "files", content)
+    monkeypatch.setattr(Bucket, "failing", "shelf/013.png")
+    job = noting(bucket, tmp_path / "out", tmp_path / "log")
+    with pytest.raises(RuntimeError, match=r"shop/shelf/013.png can't be fetched, call again"):
+        scale.describe_catalogue(job, shard_size=5)
+    assert len(rows(tmp_path / "out")) < 20
+    monkeypatch.setattr(Bucket, "failing", None)
+    counts = scale.describe_catalogue(job, shard_size=5)
+    assert counts["described"] + counts["before"] == len(rows(tmp_path / "out")) == 20
+    assert not (tmp_path / "out" / "unreadable").exists()
 
 
 def test_the_command_describes_and_explains(profile, photos, tmp_path, monkeypatch, capsys):
