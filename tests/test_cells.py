@@ -28,7 +28,8 @@ CELL_SECONDS = 900
 NUMBER = r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?"
 MEASURED = re.compile(
     rf"{NUMBER}\s?(?:s|ms|min|seconds?|minutes?|hours?|GB|MB|kB|GFLOP|TFLOP|%? of the time)\b"
-    rf"|{NUMBER}\s?[\w]+(?:/s| per second| a second)\b|{NUMBER}\s?(?:times|x)\b"
+    rf"|{NUMBER}\s?[\w]+(?:/s| per second| a second)\b"
+    r"|\d[\d,]*\.\d+ times\b"  # a quotient of two times; "2 times" and "168 x 224" are counted
     r"|\b0x[0-9a-f]{6,}\b|/tmp/\S+"
 )
 
