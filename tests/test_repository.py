@@ -99,6 +99,9 @@ def test_tests_that_are_named_exist():
     for module, test in named:
         source = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
         assert not test or f"def {test}(" in source, f"{module}.py has no {test}"
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
+    for test in re.findall(r"`\.\.\._(\w+)`", text):  # of a module named before
+        assert f"def test_{test}(" in sources, f"there is no test_{test}"
 
 
 def test_measurements_that_are_cited_are_stored():
