@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -222,8 +223,7 @@ class Worker:
     def _fetch(self, path: str) -> bytes:
         """The content of a file. A storage that fails stops the run: no photo is to blame."""
         try:
-            with self.files.open_input_stream(path) as stream:
-                return stream.read()
+            return self.files.open_input_stream(path).read()
         except FileNotFoundError:  # since it was listed
             raise
         except OSError as error:
@@ -277,21 +277,22 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
     logging.getLogger("ray.data").setLevel("ERROR")
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)
     pool = ray.data.ActorPoolStrategy(size=min(workers, len(todo)), max_tasks_in_flight_per_actor=2)
-    # Without a bound, Ray would start a worker again for ever that one of its photos kills.
+    # Without a bound, Ray would start a worker again for ever that one of its photos kills. It
+    # announces another way to set bounds, but there is none yet.
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
     needs = {"compute": pool, "num_gpus": gpus, "max_restarts": 3, "max_task_retries": 3}
     items, blocks = [json.dumps(shard) for shard in todo], min(len(todo), 10_000)
     data = ray.data.from_items(items, override_num_blocks=blocks)
     data = data.map_batches(Worker, fn_constructor_args=(job,), batch_size=1, num_cpus=1, **needs)
-    photos = sum(len(shard.ids) for shard in todo)
     totals: Counter = Counter()
-    try:
-        with tqdm(total=before + photos, initial=before, unit="photo", smoothing=0) as bar:
+    with tqdm(total=before + sum(len(s.ids) for s in todo), initial=before, unit="photo") as bar:
+        try:
             for row in data.iter_rows():
                 totals.update(row)
                 bar.update(sum(row.values()))
-    except ray.exceptions.RayError as error:
-        died = "A worker died again and again: for want of memory, or of one of its shard's photos."
-        raise RuntimeError([died, *re.findall(r"^\w*Error: (.+)", str(error), re.M)][-1]) from error
+        except ray.exceptions.RayError as error:
+            died = "A worker died again and again: too little memory, or a photo of its shard."
+            raise RuntimeError([died, *re.findall(r"Error: (.+)", str(error))][-1]) from error
     return totals
 
 

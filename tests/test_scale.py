@@ -17,9 +17,11 @@ from PIL import Image
 from tiny_moda import shop_profile
 
 from moda_utils import scale
-from moda_utils.answers import Answer
+from moda_utils.answers import Answer, run_batches
+from moda_utils.captioning import Captioner, captions_journal
 from moda_utils.catalog import load_catalog
 from moda_utils.serving import describe
+from moda_utils.storage import sha256_file
 from moda_utils.training import start_model
 
 ray = pytest.importorskip("ray", reason="Ray is not here: make scale installs it")
@@ -222,6 +224,29 @@ def save_parquet(path, ids, images):
     path.parent.mkdir(exist_ok=True)
     pq.write_table(pa.table({"product_id": ids, "image": images}), path)
     return path.parent
+
+
+def test_the_captioner_gives_the_rows_of_notebook_2(profile, photos, tmp_path):
+    for number in range(3, 20):  # three are enough
+        next(photos.rglob(f"{number:03}.png")).unlink()
+    job = scale.captioner_job(str(photos), str(tmp_path / "out"), profile)
+    assert scale.describe_catalogue(job) == {"described": 3}
+    paths = {path.stem: path for path in photos.rglob("*.png")}
+    hashes = {item: sha256_file(path) for item, path in paths.items()}
+    items = [{"product_id": item, "image_sha256": sha} for item, sha in hashes.items()]
+    journal, captioner = captions_journal(profile), Captioner.load(profile)
+
+    def prepare(item):
+        return captioner.prepare(paths[item["product_id"]])
+
+    run_batches(items, journal, prepare, captioner, batch_size=3)
+    kept = list(journal.done().values())
+    found = rows(tmp_path / "out")
+    assert set(found[0]) == set(kept[0]) == set(scale.SCHEMA.names)
+    for row in (*found, *kept):
+        assert row.pop("seconds") >= 0
+    by_id = partial(sorted, key=lambda row: row["product_id"])
+    assert by_id(found) == by_id(kept)
 
 
 def test_parquet_of_another_form_is_refused(photos, tmp_path):
