@@ -3,11 +3,12 @@
     python -m moda_utils.scale PHOTOS OUT                by the trained MODA of this profile
     python -m moda_utils.scale PHOTOS OUT --captioner    by Phi-3 Vision and Prompt I
 
-PHOTOS is a folder, Parquet files with product_id and image, or an address such as s3://bucket/shop;
-OUT may be an address too. The photos are cut into shards. Workers, which hold the model, take one
-after the other and write each into a file of its own, `OUT/described/NAME.parquet`, whole or not at
-all: call again after any stop, and only shards without a file are done. Photos that can't be read
-are listed in `OUT/unreadable/`. RAY_ADDRESS names a cluster; without it this machine is one.
+PHOTOS is a folder, Parquet files with product_id and image, or an address such as s3://bucket/shop.
+OUT is a folder that all machines see (an address also, where pyarrow can write and move files: not
+tested here). The photos are cut into shards. Workers, which hold the model, take one after the
+other and write each into a file of its own, `OUT/described/NAME.parquet`, whole or not at all: call
+again after any stop, and only shards without a file are done. Photos that can't be read are listed
+in `OUT/unreadable/`. RAY_ADDRESS names a cluster, as Ray reads it; without it this machine is one.
 """
 
 import argparse
@@ -299,7 +300,7 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("moda_utils.scale", description=__doc__.splitlines()[0])
     parser.add_argument("photos", metavar="PHOTOS", help="folder, Parquet, or an address")
-    parser.add_argument("out", metavar="OUT", help="folder or address for the descriptions")
+    parser.add_argument("out", metavar="OUT", help="folder for the descriptions")
     parser.add_argument("--workers", type=int, default=1, help="how many hold the model")
     parser.add_argument("--captioner", action="store_true", help="Phi-3 Vision in place of MODA")
     options = parser.parse_args(arguments)

@@ -276,7 +276,7 @@ print(f"{sum(len(shard.ids) for shard in shards):,} photos in {len(shards)} shar
 print("the first shard is called", shards[0].name, "and has", len(shards[0].ids), "photos")
 
 # %% [markdown]
-# A job says what every worker has to know: where photos are, where descriptions go, how the model is loaded. The folder is named after the model's weights, so that another model gets another one. Folders may be addresses such as `s3://bucket/shop`, and photos may come in Parquet files.
+# A job says what every worker has to know: where photos are, where descriptions go, how the model is loaded. The folder is named after the model's weights, so that another model gets another one. Photos may lie at an address such as `s3://bucket/shop` (`tests/test_scale.py` reads them from a small object store), or come in Parquet files.
 
 # %%
 job = moda_job(source, "", best)
@@ -339,10 +339,10 @@ lost = pd.read_parquet(other.out + "/unreadable")
 print(lost.product_id[0], "|", lost.reason[0].split(": ")[-1])
 
 # %% [markdown]
-# On the command line it is one line, the same on a laptop, on a machine with GPUs (each worker gets one) and on a cluster, whose address stands in `RAY_ADDRESS`. It waits for nobody: call it again after any stop.
+# On the command line it is one line. Each worker gets a GPU where Ray finds one, and Ray itself joins the cluster whose address stands in `RAY_ADDRESS`; all machines then need the model in the same folder, and a folder for descriptions that all of them see. What has been run and tested here is one machine without GPU. It waits for nobody: call it again after any stop.
 #
 # ```bash
-# python -m moda_utils.scale s3://bucket/shop s3://bucket/descriptions --workers 8
+# python -m moda_utils.scale s3://bucket/shop descriptions --workers 8
 # ```
 #
 # ## 4. What two workers bring, what a larger catalogue costs
