@@ -78,7 +78,7 @@ if scaling:
 if captioning := stored("mini-cpu-captioning"):
     for run in captioning["crops"].values():
         rates["small Phi-3 Vision, drawn photos, 2 CPU cores"] = run["batched"]["photos_per_second"]
-if latency := stored("cpu-latency"):
+if latency := stored("full-cpu-latency-random-weights"):
     row = latency["systems"]["MODA as shipped: int8, cut output layer"]
     rates["MODA's real size, random weights, 2 CPU cores"] = 16_000 / row["batch_16_ms"]
 for path in sorted((roots[0] / "benchmarks" / "results").glob("full-*-captioning*.json")):
