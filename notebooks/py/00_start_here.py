@@ -358,7 +358,7 @@ figure
 # | [**5. Training**](05_training.ipynb) | the trained model, loss curves, a run that survives a disconnect |
 # | [**6. Evaluation**](06_evaluation.ipynb) | scores on five criteria with intervals, beside floors and ceilings |
 # | [7. Use it](07_use_it.ipynb), an extra | a faster model, a web page, a model card |
-# | [8. Ablations](08_ablations.ipynb), an extra | is the projection's bend worth it? and other systems' ways, on drawn photos |
+# | [8. Ablations](08_ablations.ipynb), an extra | MODA with other projections and recipes: what each choice is worth |
 # | [9. Scaling out](09_scaling_out.ipynb), an extra | the same on many GPUs and over many photos |
 #
 # Notebooks 2 and 3 may be left out: the catalogue's own sentences are enough to go on with.

@@ -218,7 +218,7 @@ print(f"{widen.in_features} -> {widen.out_features} -> {narrow.out_features}")
 print("photos, places, numbers:", tuple(word.shape))
 
 # %% [markdown]
-# One photo has become one *place* of the language model's input. LLaVA and PaLI, its large relatives, use a single linear layer here (LLaVA later two layers with GELU, as MODA has), and give each photo hundreds of places. Is the bend worth it? That is a question for a measurement, and [notebook 8](08_ablations.ipynb) makes it.
+# One photo has become one *place* of the language model's input. LLaVA and PaLI, its large relatives, use a single linear layer here (LLaVA later two layers with GELU, as MODA has), and give each photo hundreds of places. Is the bend worth it? That is a question for a measurement, and [notebook 8](08_ablations.ipynb), an extra, makes it.
 #
 # ## 5. One sequence
 #
