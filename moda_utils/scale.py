@@ -270,7 +270,8 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
     logging.getLogger("ray.widgets").setLevel("ERROR")  # it asks for what the course does without
     import ray.data
 
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else every pool starts with an alarm
+    # Every pool would start with an alarm; and Ray would wait for a cluster that left its address.
+    os.environ.update({"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ADDRESS": "local"} | os.environ)
     # The package travels to the workers, wherever they are. A Ray that runs already is used as is.
     env = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
     ray.init(runtime_env=env, ignore_reinit_error=True, log_to_driver=False, logging_level="error")
