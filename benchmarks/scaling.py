@@ -131,8 +131,13 @@ def measure_describing(catalog: Catalog, photos: int, rounds: int, home: Path) -
 def summary(runs: list[dict[str, Any]], photos: int) -> dict[str, Any]:
     """Photos per second and seconds to start, by workers; peaks of memory by size."""
     rates, starts = {}, {}
-    for workers in WORKERS:
-        chosen = [run for run in runs if run["workers"] == workers]
+    sizes = [{run["times"] for run in runs if run["workers"] == workers} for workers in WORKERS]
+    for workers in WORKERS:  # compared on the sizes that were measured with each number of them
+        chosen = [
+            run
+            for run in runs
+            if run["workers"] == workers and run["times"] in set.intersection(*sizes)
+        ]
         line = statistics.linear_regression(
             [photos * run["times"] for run in chosen], [run["seconds"] for run in chosen]
         )

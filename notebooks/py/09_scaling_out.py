@@ -356,6 +356,10 @@ if scaling:
     for workers, rate in measured["photos_per_second"].items():
         print(f"workers: {workers}   {rate:6.1f} photos a second, after "
               f"{measured['start_seconds'][workers]:.0f} s to start Ray and load the model")
+        taken = sorted(run["seconds"] for run in measured["runs"]
+                       if (run["times"], run["workers"]) == (4, int(workers)))
+        print(f"             {4 * measured['photos']:,} photos took {taken[0]} to {taken[-1]} s "
+              f"in {len(taken)} runs, all in all")
     print(f"two workers: {measured['times_faster']} times as fast as one")
     print(f"memory, largest catalogue beside the smallest: {measured['memory_growth']:.2f}")
 else:
@@ -380,7 +384,7 @@ if scaling:
     display(figure)
 
 # %% [markdown]
-# On the left, the distance to the dashed line is what two workers take from each other. A worker isn't one core: its threads open photos while the model writes, so that one worker already keeps most of a small machine busy, and a second one helps only as far as there are idle cores. With GPUs it is the same: one worker for each, and no more. On the right, flat lines are the aim. A worker holds a model and the few photos it is working on. The driver hands out two shards per worker and waits for them (*backpressure*), so that nothing piles up. Only the list of names grows with the catalogue; section 5 weighs it.
+# On the left, the distance to the dashed line is what two workers take from each other. (First look above at how far runs of the same size lie apart: a difference that is no larger is none.) A worker isn't one core: its threads open photos while the model writes, so that one worker already keeps most of a small machine busy, and a second one helps only as far as there are idle cores. With GPUs it is the same: one worker for each, and no more. On the right, flat lines are the aim. A worker holds a model and the few photos it is working on. The driver hands out two shards per worker and waits for them (*backpressure*), so that nothing piles up. Only the list of names grows with the catalogue; section 5 weighs it.
 #
 # Starting takes seconds that describe nothing. For a few hundred photos `describe` in one process is sooner done: that, too, is a result.
 #
