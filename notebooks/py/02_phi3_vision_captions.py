@@ -514,7 +514,7 @@ else:
 #
 # > **In `mini`:** prompts and answers are short, so most of the time goes into starting small operations, and a batch starts them once for all its rows.
 # >
-# > **With real weights:** on a GPU expect the gain described above; nobody has measured it here yet. On a CPU expect none: the time goes into reading photo and prompt, which a batch does not shorten ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
+# > **With real weights:** on a GPU expect the gain described above; nobody has measured it here yet. On a CPU expect none, with many tiles even a loss: the time goes into reading photo and prompt, which a batch does not shorten ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
 #
 # How long will the catalogue take at this pace?
 
@@ -740,7 +740,7 @@ print("every item has a text to train on:", complete)
 #
 # * **A photo becomes words.** Tiles, CLIP tower, merge, projection: at the end stand vectors of the decoder's own size, at places that a negative id has kept free.
 # * **Do the arithmetic first.** Weights and cache decide what fits, before anything is downloaded.
-# * **Greedy decoding is a loop of three lines**; a batch makes it fast, if the padding stands on the left.
+# * **Greedy decoding is a loop of three lines**; a batch makes it fast where starting each step is what costs, if the padding stands on the left.
 # * **Parse, count, keep.** Every answer has a status and its raw text.
 # * **A prompt is a wish.** The model reads what is printed, whatever the prompt says. Measure it.
 # * **The licence of the teacher decides** whether a student may learn from it.

@@ -355,7 +355,7 @@ print(f"\n{config.epochs} epochs of {steps} steps: {config.epochs * steps} chang
 # %% [markdown]
 # * **AdamW** adapts the size of a step to each weight.
 # * The **learning rate** is high for a pretrained language model, but the projection has to start from nothing. It is multiplied by 0.8 after every second epoch: large steps first, small ones to settle.
-# * The order of the items is drawn anew in each epoch, from the **seed**: the same seed gives the same run.
+# * The order of the items is drawn anew in each epoch, from the **seed**: on one machine, with the same versions, the same seed gives the same run. Elsewhere sums are rounded in another order, and losses drift a little apart.
 # * **Snapshots** after a few epochs will show how the descriptions changed.
 #
 # **What we do differently from the original notebook:**

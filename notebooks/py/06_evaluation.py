@@ -326,7 +326,7 @@ for name, descriptions in said.items():
 # %% [markdown]
 # ## 6. The result
 #
-# `evaluate` scores all systems on the same photos and writes one JSON file. Every number and every figure from here on is read from it; what is measured later is added to it.
+# `evaluate` scores all systems on the same photos and writes one JSON file. Every score and every interval from here on is read from it; what is measured later is added to it, and small counts beside them are made on the spot.
 #
 # Each value comes with a 95% **interval**: score again and again a test set of equal size, drawn with replacement from this one, and keep the middle 95 of 100 results. What is drawn are *groups*, not photos, for two photos of one product are not two independent facts. Where two intervals are far apart, the order of the systems is no accident of these photos.
 
