@@ -625,7 +625,7 @@ print(f"last loss {losses[-1]:.2f}; {sum(ended)} of {len(ended)} texts end by th
 #
 # The same few batches, forward and backward, once with embeddings from the table and once with photos that are opened, scaled and encoded on the spot, as the original did in each of its epochs.
 
-# %%
+# %% tags=["measured"]
 ENCODE_IN_THE_LOOP = True
 
 seconds = {}
