@@ -122,7 +122,7 @@ measure: setup ## measure the mini models on fresh drawn items, and on real phot
 	$(RUN) -m moda_utils.mini measure-phi3 --photos $(REAL); \
 	else echo "No folder $(REAL): real photos are not measured."; fi
 
-ablations: setup ## train and grade all variants of notebook 08 (under an hour; MINUTES=10 for a part)
+ablations: setup ## train and grade all variants of notebook 08 (under an hour, calculated; MINUTES=10: a part)
 	@$(RUN) benchmarks/ablations.py $(if $(MINUTES),--minutes $(MINUTES))
 
 results: setup ## store the figures of finished runs and show them in README (PROFILE=full)

@@ -1,7 +1,7 @@
 """Which choices of MODA matter? Train every variant with several seeds, and grade what it says.
 
     python benchmarks/ablations.py                    all rows (make ablations)
-    python benchmarks/ablations.py moda linear        only these
+    python benchmarks/ablations.py linear moda        only these, their difference and their costs
     python benchmarks/ablations.py --minutes 10       begins no run after that; call it again
 
 A seed fixes all that is left to chance: the first weights, the order, the tenth of the items that a
@@ -10,12 +10,16 @@ afresh where photos can be drawn; where not, they are those of the validation sp
 all seeds. The test split is never touched. Variants are compared seed by seed: both have met the
 same items and the same photos.
 
-Finished runs are found again, killed ones go on. Once the plan is complete, the result is written
-to benchmarks/results/. With MODA_PROFILE=full the same commands compare FashionCLIP and OPT-125M.
+Finished runs of the same settings and data are found again, killed ones go on. Descriptions that a
+row learns from are made first, if the models that write them are on this machine. Once the plan is
+complete, the result is written to benchmarks/results/. MODA_PROFILE=mini takes the small models,
+MODA_PROFILE=full compares FashionCLIP and OPT-125M.
 """
 
 import argparse
 import contextlib
+import hashlib
+import json
 import math
 import os
 import re
@@ -25,6 +29,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,6 +39,7 @@ import pandas as pd
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from moda_utils.captioning import caption_from_profile
 from moda_utils.catalog import build_catalog, load_catalog
 from moda_utils.dataset import load_dataset_dir
 from moda_utils.device import best_device
@@ -43,6 +49,7 @@ from moda_utils.mini.catalogue import fresh_items
 from moda_utils.mini.photos import as_stored
 from moda_utils.profiles import ROOT, Profile, get_profile
 from moda_utils.recipe import make_optimizer, recipe
+from moda_utils.refinement import refine_from_profile
 from moda_utils.serving import generate_texts
 from moda_utils.storage import read_json, write_json
 from moda_utils.training import collate, plan_epoch, tokenize, trained_weights
@@ -55,7 +62,8 @@ ON_ALL_ITEMS = ("moda", "linear", "linear-deep", "narrow", "raw", "refined")
 SEEDS, QUESTION_SEEDS = 5, 10
 # What is compared with MODA's row, and with each other.
 PAIRS = [(name, "moda") for name in VARIANTS if name != "moda"] + [
-    ("linear-slow", "moda-slow"), ("narrow", "linear"), ("linear-deep", "linear"),
+    ("linear-slow", "moda-slow"), ("linear", "moda-slow"), ("narrow", "linear"),
+    ("linear-deep", "linear"),
     ("patches-mlp", "patches-linear"), ("patches-prefix", "patches-linear"),
     ("frozen-mlp", "frozen-linear"), ("frozen-queries", "frozen-linear"), ("refined", "raw"),
 ]  # fmt: skip
@@ -66,13 +74,44 @@ STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.3
 ROUNDS, STEPS, CAPTIONS, TOKENS = 5, 4, 5, 12  # of measuring times
 
 
+class Settings(NamedTuple):
+    """What is the same for all runs of a plan."""
+
+    photos: int = PHOTOS  # drawn and graded for each seed
+    epochs: int | None = None  # the profile's
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        return {"epochs": self.epochs} if self.epochs else {}
+
+
 class Run(NamedTuple):
     seed: int
     share: float
     name: str
 
-    def folder(self, profile: Profile) -> Path:
-        return profile.run_dir(f"ablation-{self.name}-{self.share:g}-{self.seed}")
+    def made_with(self, profile: Profile, settings: Settings) -> dict[str, Any]:
+        """All that a finished run must have been made with to be taken for this one."""
+        variant = VARIANTS[self.name]
+        return {
+            "photos": settings.photos,
+            "recipe": asdict(recipe(profile, **variant.recipe | settings.changes)),
+            "data": data_fingerprint(profile, variant.text),
+        }
+
+    def folder(self, profile: Profile, settings: Settings) -> Path:
+        """A folder for these settings and data: runs of other ones are neither used nor lost."""
+        made_with = json.dumps(self.made_with(profile, settings), sort_keys=True)
+        sha = hashlib.sha256(made_with.encode()).hexdigest()[:8]
+        return profile.run_dir(f"ablation-{self.name}-{self.share:g}-{self.seed}-{sha}")
+
+
+def data_fingerprint(profile: Profile, text: str) -> str:
+    """Hash of the photos of `dataset/` and of one kind of their descriptions."""
+    columns = ["product_id", "image_sha256", f"description_{text}"]
+    files = sorted((profile.dataset_dir / "data").glob("*.parquet"))
+    rows = [[file.name, pd.read_parquet(file, columns=columns).to_json()] for file in files]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def plan(names: Iterable[str], seeds: int) -> list[Run]:
@@ -122,22 +161,23 @@ def see(model: Any, processor: Any, photos: Sequence[Any], known: dict) -> torch
     return known[kind]
 
 
-def one_run(profile: Profile, run: Run, photos: int, changes: dict[str, Any]) -> Path:
+def one_run(profile: Profile, run: Run, settings: Settings) -> Path:
     """Train and grade; returns the file of grades. Weights are not kept."""
-    folder = run.folder(profile)
+    folder = run.folder(profile, settings)
     folder.mkdir(parents=True, exist_ok=True)
     begin = time.process_time()
     with open(folder / "log.txt", "a") as log, contextlib.redirect_stdout(log):
         model, processor, history = train_variant(
-            profile, run.name, folder, run.share, run.seed, **changes
+            profile, run.name, folder, run.share, run.seed, **settings.changes
         )
-    images, frame, printed, known = photos_to_grade(profile, run.seed, photos)
+    images, frame, printed, known = photos_to_grade(profile, run.seed, settings.photos)
     seen = see(model, processor, images, known)
     texts, ended = generate_texts(model, processor, seen)
     scored = score(texts, frame, ended=ended, printed=printed, resamples=1)
     best = history.best
     result = {
         **run._asdict(),
+        "made_with": run.made_with(profile, settings),
         "items": read_json(folder / "config.json")["data"]["training items"],
         "graded": len(texts),
         "criteria": {name: figure["value"] for name, figure in scored["criteria"].items()},
@@ -154,11 +194,11 @@ def one_run(profile: Profile, run: Run, photos: int, changes: dict[str, Any]) ->
 
 
 def work(
-    profile: Profile, runs: Sequence[Run], photos: int, workers: int, minutes: float, changes: dict
+    profile: Profile, runs: Sequence[Run], settings: Settings, workers: int, minutes: float
 ) -> int:
     """Do what is not done yet; returns how many runs are left when the time is up."""
     end = time.monotonic() + 60 * minutes
-    todo = [run for run in runs if not (run.folder(profile) / "grades.json").exists()]
+    todo = [run for run in runs if not (run.folder(profile, settings) / "grades.json").exists()]
     left = len(todo)
     print(f"{len(runs) - left} of {len(runs)} runs are done.", flush=True)
     # Every process has its share of the cores. Started afresh, not forked: torch's threads do not
@@ -171,7 +211,7 @@ def work(
         def start_one() -> None:
             run = next(coming, None) if time.monotonic() < end else None
             if run is not None:
-                running[pool.submit(one_run, profile, run, photos, changes)] = run
+                running[pool.submit(one_run, profile, run, settings)] = run
 
         for _ in range(workers):
             start_one()
@@ -278,11 +318,11 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     return figures | {"runs": [round(value, 4) for value in values]}
 
 
-def summarise(profile: Profile, names: Sequence[str]) -> dict[str, Any]:
+def summarise(profile: Profile, names: Sequence[str], settings: Settings) -> dict[str, Any]:
     """All finished runs, by share and row; differences between rows are taken seed by seed."""
     results: dict[str, dict[str, dict[int, dict]]] = {}
     for run in plan(names, QUESTION_SEEDS):
-        path = run.folder(profile) / "grades.json"
+        path = run.folder(profile, settings) / "grades.json"
         if path.exists():
             of_share = results.setdefault(f"{run.share:g}", {})
             of_share.setdefault(run.name, {})[run.seed] = read_json(path)
@@ -302,9 +342,9 @@ def summarise(profile: Profile, names: Sequence[str]) -> dict[str, Any]:
     return shares
 
 
-def processor_minutes(profile: Profile, runs: Sequence[Run]) -> float:
+def processor_minutes(profile: Profile, runs: Sequence[Run], settings: Settings) -> float:
     """What the runs took of one core: the same on a busy machine as on a quiet one."""
-    done = [read_json(run.folder(profile) / "grades.json") for run in runs]
+    done = [read_json(run.folder(profile, settings) / "grades.json") for run in runs]
     return sum(run["processor_seconds"] for run in done) / 60
 
 
@@ -341,6 +381,15 @@ def _interval(figure: dict[str, Any], sign: str = "") -> str:
     return text if figure["low"] is None else f"{text} [{figure['low']:.2f}, {figure['high']:.2f}]"
 
 
+def show_costs(costs: dict[str, dict[str, Any]]) -> None:
+    print(f"\nSeconds per epoch on all items, milliseconds per caption of {TOKENS} tokens")
+    for name, cost in costs.items():
+        print(
+            f"{name:15} {cost['trained_weights']:>12,} weights trained  "
+            f"{cost['seconds_per_epoch']:7.2f} s  {cost['ms_per_caption']:6.1f} ms"
+        )
+
+
 def device_name() -> str:
     device = best_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -364,56 +413,94 @@ def main(arguments: Sequence[str] | None = None) -> int:
     profile = get_profile()
     if not profile.dataset_dir.exists():
         build_catalog(profile)
-    names, missing = available(profile, options.names or list(VARIANTS))
+    asked = options.names or list(VARIANTS)
+    make_texts(profile, asked)
+    names, missing = available(profile, asked)
     for name, reason in missing.items():
         print(f"{name} is left out: {reason}")
     runs = plan(names, options.seeds)
-    changes = {"epochs": options.epochs} if options.epochs else {}
-    left = work(profile, runs, options.photos, options.workers, options.minutes, changes)
-    shares = summarise(profile, names)
+    settings = Settings(options.photos, options.epochs)
+    left = work(profile, runs, settings, options.workers, options.minutes)
+    shares = summarise(profile, names, settings)
     show(shares)
     if left:
         print(f"\n{left} runs are left: call the same command again.")
         return 0
-    usual = not (options.names or options.epochs or options.photos != PHOTOS)
-    if not usual or options.seeds < QUESTION_SEEDS:
+    costs = measure_costs(profile, names)
+    show_costs(costs)
+    if options.names or settings != Settings() or options.seeds < QUESTION_SEEDS:
         print("\nNothing is written to benchmarks/results/: that takes the whole plan.")
         return 0
+    path = ROOT / "benchmarks" / "results" / f"{profile.home.name}-{device_name()}-ablations.json"
+    if lost := lost_rows(path, names):
+        print(f"\nNothing is written: the stored result also has {', '.join(lost)}.")
+        return 1
     drawn = profile.data_source == "drawn"
     result = {
         "profile": profile.name,
         "data": profile.data_label,
+        "epochs": profile.epochs,
         "device": device_name(),
         "torch": torch.__version__.split("+")[0],
         "graded_on": "freshly drawn items, others for each seed" if drawn else "validation split",
         "times": f"the fastest of {ROUNDS} rounds, in which the rows took turns",
         "interval": "95 %, Student's t over seeds; differences are taken seed by seed",
-        "processor_minutes": round(processor_minutes(profile, runs), 1),
+        "processor_minutes": round(processor_minutes(profile, runs, settings), 1),
         "caption_tokens": TOKENS,
         "rows": {
             name: {
                 "stands_for": VARIANTS[name].stands_for,
-                "command": f"python benchmarks/ablations.py {name}",
+                "command": command(profile, name),
                 **cost,
             }
-            for name, cost in measure_costs(profile, names).items()
+            for name, cost in costs.items()
         },
         "missing": missing,
         "shares": shares,
     }
-    path = ROOT / "benchmarks" / "results" / f"{profile.home.name}-{device_name()}-ablations.json"
     write_json(path, result)
     print(f"\n-> {path.relative_to(ROOT)}")
     return 0
 
 
+def command(profile: Profile, name: str) -> str:
+    """What makes a row again: its grades, their difference from MODA's, and its costs."""
+    rows = name if name == "moda" else f"{name} moda"
+    return f"MODA_PROFILE={profile.name} python benchmarks/ablations.py {rows}"
+
+
+def make_texts(profile: Profile, names: Sequence[str]) -> None:
+    """Describe and refine the photos for the rows that learn from it, as notebooks 02 and 03 do.
+
+    Only what is lacking, and only by models that are on this machine: nothing is downloaded.
+    """
+    kinds = {VARIANTS[name].text for name in names}
+    can_caption, can_refine = (
+        Path(model.name).exists() for model in (profile.captioner, profile.refiner)
+    )
+    if kinds & {"raw", "refined"} and can_caption and not _has_texts(profile, "raw"):
+        print(caption_from_profile(profile), flush=True)
+    lacks = "refined" in kinds and not _has_texts(profile, "refined")
+    if lacks and can_refine and _has_texts(profile, "raw"):
+        print(refine_from_profile(profile), flush=True)
+
+
+def _has_texts(profile: Profile, kind: str) -> bool:
+    return any(load_dataset_dir(profile.dataset_dir)["train"][f"description_{kind}"])
+
+
+def lost_rows(path: Path, names: Sequence[str]) -> list[str]:
+    """Rows of the stored result that a new one of these rows would lose."""
+    stored = read_json(path)["rows"] if path.exists() else {}
+    return [name for name in stored if name not in names]
+
+
 def available(profile: Profile, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The rows whose texts are in the dataset, and why the others are left out."""
-    rows = load_dataset_dir(profile.dataset_dir)["train"]
     missing = {
         name: f"dataset/ has no {VARIANTS[name].text} texts yet"
         for name in names
-        if not any(rows[f"description_{VARIANTS[name].text}"])
+        if not _has_texts(profile, VARIANTS[name].text)
     }
     return [name for name in names if name not in missing], missing
 

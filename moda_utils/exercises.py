@@ -210,7 +210,7 @@ def _one_scale(answer: float, profile: Profile) -> bool:
 
 
 @exercise(
-    "08.1", "a whole number", "the pairs that tell 0.05 from none, if differences vary by 0.2",
+    "08.1", "a whole number", "the pairs for a reach of 0.05, if differences vary by 0.2",
     hint="the interval reaches two spreads over the root of the number of pairs to each side.",
 )  # fmt: skip
 def _pairs(answer: int, profile: Profile) -> bool:

@@ -185,7 +185,7 @@ PATCHES = {"sees": "patches"}
 SLOW = {"learning_rate": 3e-4}
 VARIANTS = {
     "moda": Variant("MODA: one vector, non-linear projection"),
-    "linear": Variant("one vector, linear projection, as PaLI and LLaVA have it", LINEAR),
+    "linear": Variant("one vector, linear projection (PaLI, LLaVA: so, patch by patch)", LINEAR),
     "linear-deep": Variant("linear, with MODA's number of weights", {"connector": "linear, deep"}),
     "narrow": Variant("non-linear, with linear's number of weights", {"connector": "mlp, narrow"}),
     "moda-slow": Variant("MODA at a third of the learning rate", recipe=SLOW),
@@ -213,8 +213,8 @@ VARIANTS = {
         "a tenth of the learning rate for the language model",
         recipe={"part_rates": {"language_model": 1e-4}},
     ),
-    "raw": Variant("trained on Phi-3 Vision's descriptions", text="raw"),
-    "refined": Variant("trained on Phi-3's refined descriptions", text="refined"),
+    "raw": Variant("learns from descriptions by Phi-3 Vision (mini: by its stand-in)", text="raw"),
+    "refined": Variant("learns from those, refined by Phi-3 (mini: its stand-in)", text="refined"),
     "blind": Variant("the floor: trained on exchanged photos", blind=True),
 }
 
@@ -241,8 +241,8 @@ def train_variant(
 ) -> tuple[VariantForConditionalGeneration, ModaProcessor, History]:
     """Train a variant on `dataset/`, or on a share of its training split that `seed` draws.
 
-    A share is trained by batches that are smaller by as much: the optimizer takes as many steps as
-    with all items, so that only the number of items differs.
+    A share is trained by batches that are smaller by as much: the optimizer takes nearly as many
+    steps as with all items (batches are whole), so that little but the number of items differs.
 
     Args:
         run_dir: the folder of the run; a finished one is loaded, see `training.train`.

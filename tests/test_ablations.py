@@ -1,17 +1,24 @@
 """The comparison of variants: its plan, its intervals, and what a stop in the middle leaves."""
 
+import json
 import sys
+from dataclasses import replace
 
 import pytest
 from tiny_moda import shop_profile
 
 import notebooks as tool
-from moda_utils.profiles import ROOT
+from moda_utils.catalog import load_catalog
+from moda_utils.dataset import load_dataset_dir, write_dataset
+from moda_utils.profiles import ROOT, Checkpoint
 from moda_utils.storage import read_json, write_json
 from moda_utils.variants import VARIANTS
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ablations
+from ablations import Settings
+
+NO_PHOTOS = Settings(photos=0)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +31,9 @@ def grades(profile, run, overall):
     criteria = dict.fromkeys(ablations.CRITERIA, overall)
     figures = {"criteria": criteria, "ended": 1.0, "leaks": 0.0, "best_epoch": 2}
     more = {"items": 10, "graded": 20, "validation_loss": 0.5}
-    write_json(run.folder(profile) / "grades.json", {**run._asdict(), **figures, **more})
+    folder = run.folder(profile, NO_PHOTOS)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "grades.json", {**run._asdict(), **figures, **more})
 
 
 def test_the_plan_is_balanced_after_every_seed():
@@ -49,12 +58,12 @@ def test_the_interval_is_students():
 
 
 def test_differences_are_taken_between_runs_of_one_seed(tmp_path, profile, monkeypatch):
-    monkeypatch.setattr(ablations.Run, "folder", lambda run, _: tmp_path / "-".join(map(str, run)))
+    monkeypatch.setattr(ablations.Run, "folder", lambda run, *_: tmp_path / "-".join(map(str, run)))
     for seed, overall in {0: 5.0, 1: 7.0, 2: 9.0}.items():
         grades(profile, ablations.Run(seed, 0.1, "moda"), overall)
     for seed, overall in {1: 7.5, 2: 9.5, 3: 1.0}.items():
         grades(profile, ablations.Run(seed, 0.1, "linear"), overall)
-    shares = ablations.summarise(profile, ["moda", "linear"])
+    shares = ablations.summarise(profile, ["moda", "linear"], NO_PHOTOS)
     assert list(shares) == ["0.1"]
     assert shares["0.1"]["rows"]["linear"]["seeds"] == [1, 2, 3]
     difference = shares["0.1"]["differences"]["linear - moda"]
@@ -64,12 +73,14 @@ def test_differences_are_taken_between_runs_of_one_seed(tmp_path, profile, monke
 
 def test_a_run_leaves_its_grades_and_no_weights(profile):
     run = ablations.Run(0, 0.5, "linear")
-    found = read_json(ablations.one_run(profile, run, photos=0, changes={}))
-    folder = run.folder(profile)
+    found = read_json(ablations.one_run(profile, run, NO_PHOTOS))
+    folder = run.folder(profile, NO_PHOTOS)
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json", "grades.json", "log.txt", "metrics.jsonl",
     ]  # fmt: skip
-    assert ablations.processor_minutes(profile, [run, run]) == found["processor_seconds"] / 30 > 0
+    assert found["made_with"] == json.loads(json.dumps(run.made_with(profile, NO_PHOTOS)))
+    minutes = ablations.processor_minutes(profile, [run, run], NO_PHOTOS)
+    assert minutes == found["processor_seconds"] / 30 > 0
     assert found["items"] == 24 and found["graded"] == 6  # half of 48; the validation split
     assert all(0 <= value <= 10 for value in found["criteria"].values())
     assert "epoch   2" in (folder / "log.txt").read_text()
@@ -78,12 +89,53 @@ def test_a_run_leaves_its_grades_and_no_weights(profile):
 def test_what_is_done_is_not_done_again_and_time_is_kept(profile, capsys):
     done, todo = ablations.Run(0, 0.1, "blind"), ablations.Run(1, 0.1, "blind")
     grades(profile, done, 3.0)
-    assert ablations.work(profile, [done, todo], 0, 1, minutes=0, changes={}) == 1
-    assert not (todo.folder(profile) / "grades.json").exists()
-    assert ablations.work(profile, [done, todo], 0, 1, minutes=9, changes={}) == 0
-    assert read_json(done.folder(profile) / "grades.json")["criteria"]["overall"] == 3.0
-    assert (todo.folder(profile) / "grades.json").exists()
+    assert ablations.work(profile, [done, todo], NO_PHOTOS, 1, minutes=0) == 1
+    assert not (todo.folder(profile, NO_PHOTOS) / "grades.json").exists()
+    assert ablations.work(profile, [done, todo], NO_PHOTOS, 1, minutes=9) == 0
+    assert read_json(done.folder(profile, NO_PHOTOS) / "grades.json")["criteria"]["overall"] == 3.0
+    assert (todo.folder(profile, NO_PHOTOS) / "grades.json").exists()
     assert "1 of 2 runs are done." in capsys.readouterr().out
+
+
+def test_grades_of_other_settings_or_data_are_not_reused(tmp_path):
+    profile = shop_profile(tmp_path)
+    run, raw = (ablations.Run(0, 0.1, name) for name in ("linear", "raw"))
+    before = run.folder(profile, NO_PHOTOS), raw.folder(profile, NO_PHOTOS)
+    grades(profile, run, 3.0)
+    for other in (Settings(photos=1), Settings(photos=0, epochs=1)):
+        assert ablations.work(profile, [run], other, 1, minutes=0) == 1
+    assert ablations.work(profile, [run], NO_PHOTOS, 1, minutes=0) == 0
+    catalog = load_catalog(profile.catalog_path)
+    texts = catalog.frame[["product_id"]].assign(description_raw="A shirt.", raw_status="ok")
+    write_dataset(catalog, texts, profile.dataset_dir)
+    after = run.folder(profile, NO_PHOTOS), raw.folder(profile, NO_PHOTOS)
+    assert after[0] == before[0]  # it learns from templates: they are the same
+    assert after[1] != before[1]
+    fewer = replace(catalog, frame=catalog.frame[5:])
+    write_dataset(fewer, texts[5:], profile.dataset_dir)
+    assert run.folder(profile, NO_PHOTOS) != before[0]
+    assert ablations.work(profile, [run], NO_PHOTOS, 1, minutes=0) == 1
+
+
+def test_missing_texts_are_made_first(tmp_path):
+    """From the templates of notebook 01 to raw and refined, by the shipped small models."""
+    profile = replace(shop_profile(tmp_path), num_crops=1)
+    nobody = Checkpoint(str(tmp_path / "nobody"))
+    ablations.make_texts(profile, ["moda", "linear"])
+    ablations.make_texts(replace(profile, captioner=nobody, refiner=nobody), ["raw", "refined"])
+    assert ablations.available(profile, ["moda", "raw", "refined"])[0] == ["moda"]
+    ablations.make_texts(profile, ["refined"])
+    assert not ablations.available(profile, ["moda", "raw", "refined"])[1]
+    rows = load_dataset_dir(profile.dataset_dir)["train"]
+    assert all(rows["description_raw"]) and any(rows["description_refined"])
+
+
+def test_a_stored_result_loses_no_rows(tmp_path):
+    path = tmp_path / "mini-cpu-ablations.json"
+    assert ablations.lost_rows(path, ["moda"]) == []
+    write_json(path, {"rows": {"moda": {}, "raw": {}}})
+    assert ablations.lost_rows(path, ["moda", "linear"]) == ["raw"]
+    assert ablations.lost_rows(path, ["raw", "moda", "linear"]) == []
 
 
 def test_costs_are_measured_in_turns(profile, monkeypatch):
@@ -110,7 +162,9 @@ def test_the_stored_result_has_every_row_with_five_seeds_and_its_command(stored)
         assert all(len(pair["seeds"]) >= 5 for pair in share["differences"].values())
     assert set(few["differences"]) == {f"{one} - {other}" for one, other in ablations.PAIRS}
     for name, cost in stored["rows"].items():
-        assert cost["command"] == f"python benchmarks/ablations.py {name}"
+        rows = "moda" if name == "moda" else f"{name} moda"
+        assert cost["command"] == f"MODA_PROFILE=mini python benchmarks/ablations.py {rows}"
+        assert cost["stands_for"] == VARIANTS[name].stands_for
         assert min(cost["trained_weights"], cost["seconds_per_epoch"], cost["ms_per_caption"]) > 0
     assert stored["processor_minutes"] <= 2 * 60, "under an hour on two quiet cores"
 
@@ -130,13 +184,17 @@ def test_notebook_08_shows_the_stored_answer(stored):
 
 
 def test_a_part_of_the_plan_replaces_no_stored_result(profile, monkeypatch, capsys):
+    nobody = Checkpoint("nobody")  # writes descriptions here
+    profile = replace(profile, captioner=nobody, refiner=nobody)
     monkeypatch.setattr(ablations, "get_profile", lambda: profile)
+    monkeypatch.setattr(ablations, "TOKENS", 3)
     results = ROOT / "benchmarks" / "results"
     before = {path: path.read_bytes() for path in results.iterdir()}
-    assert ablations.main(["linear", "raw", "--seeds", "1", "--workers", "1"]) == 0
+    assert ablations.main(["linear", "moda", "raw", "--seeds", "1", "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert "raw is left out: dataset/ has no raw texts yet" in out
     assert "Nothing is written" in out
+    assert "minus moda" in out and "ms" in out.split("milliseconds per caption of 3 tokens")[1]
     assert {path: path.read_bytes() for path in results.iterdir()} == before
     with pytest.raises(SystemExit):
         ablations.main(["quadratic"])

@@ -383,22 +383,40 @@ def test_results_are_rendered_as_stored(tmp_path, monkeypatch):
 
 def test_ablations_are_rendered_as_stored(tmp_path):
     figure = {"value": 0.123, "low": -0.2, "high": 0.4, "runs": [0.1] * 5}
+    best = {"moda": 19.5, "linear": 18, "moda-slow": 20, "linear-slow": 20}
+    slow = {"value": 0.05, "low": 0.0, "high": 0.1, "runs": [0.1] * 5}
     cost = {
         "stands_for": "some system",
+        "projection_weights": 1000,
+        "image_places": 1,
         "trained_weights": 1_234_567,
         "seconds_per_epoch": 1.5,
         "ms_per_caption": 20.04,
     }
     share = {
         "items": 96,
-        "rows": dict.fromkeys(("moda", "linear"), {"overall": {"value": 9.444}}),
-        "differences": {"linear - moda": {"overall": figure}},
+        "rows": {
+            name: {"overall": {"value": 9.444}, "seeds": [0, 1, 2], "best_epoch": epoch}
+            for name, epoch in best.items()
+        },
+        "differences": {
+            "linear - moda": {"overall": figure},
+            "linear-slow - moda-slow": {"overall": slow},
+            "moda-slow - moda": {"overall": {**slow, "value": 0.06}},
+            "linear - moda-slow": {"overall": {**slow, "value": 0.07}},
+        },
     }
     stored = {
         "profile": "mini",
         "data": "drawn",
         "shares": {"0.1": share, "1": {**share, "items": 958}},
-        "rows": {"moda": cost, "linear": cost},
+        "rows": {
+            "moda": cost,
+            "linear": {**cost, "projection_weights": 9},
+            "moda-slow": {**cost, "ms_per_caption": 25.0},
+        },
+        "epochs": 20,
+        "caption_tokens": 12,
         "missing": {"raw": "no texts"},
     }
     assert results.ablations_table(tmp_path) == "Not yet measured: `make ablations`.\n"
@@ -406,16 +424,24 @@ def test_ablations_are_rendered_as_stored(tmp_path):
     text = results.ablations_table(tmp_path)
     assert "Small models, 96 drawn items" in text
     assert "FashionCLIP and OPT-125M, real photos**: the same, not yet run" in text
-    assert "is +0.12 [-0.20, +0.40] points of ten, over 5 pairs of runs" in text
-    assert "with 958 items it is +0.12" in text
-    row = "| `linear`: some system | 9.44 | +0.12 [-0.20, +0.40] | 1,234,567 | 1.50 | 20.0 |"
+    assert "points of ten with 95 % intervals over 5 pairs of runs" in text
+    assert "| linear projection minus MODA's | +0.12 [-0.20, +0.40] |" in text
+    assert "| the same, both at a third of the learning rate | +0.05 [+0.00, +0.10] |" in text
+    assert "| MODA at a third of the learning rate minus MODA | +0.06 " in text
+    assert "| linear projection minus MODA at a third of the learning rate | +0.07 " in text
+    assert "| linear projection minus MODA's, 958 items | +0.12" in text
+    assert "of the 20 epochs was, in the median of each row of the first two lines, " in text
+    assert "number 18 to 20:" in text
+    row = "| `linear`: some system | 9.44 | 3 | +0.12 [-0.20, +0.40] | 1,234,567 | 1.50 | 20.0 |"
     assert row in text
-    assert "| `moda`: some system | 9.44 | - |" in text
+    assert "| `moda`: some system | 9.44 | 3 | - |" in text
+    assert "A caption has 12 tokens; the 2 rows" in text
+    assert "MODA's size take 20.0 to 25.0 ms" in text
     assert "| `raw` | not measured: no texts |" in text
     full = {**stored, "profile": "full", "data": "real"}
     write_json(tmp_path / "full-nvidia-a100-ablations.json", full)
     text = results.ablations_table(tmp_path)
-    assert "FashionCLIP and OPT-125M, 96 real items: the overall" in text
+    assert "FashionCLIP and OPT-125M, 96 real items, points" in text
     assert "not yet run" not in text
 
 

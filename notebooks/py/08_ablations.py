@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | turn a claim into an experiment, train one pair of models yourself, see why one pair decides nothing, and read from many stored pairs what the bend in the projection, more places for the photo, a frozen language model or a trained encoder are worth |
 # | **You need** | the dataset of notebook 1; no GPU |
-# | **Time and cost** | laptop, `mini`: about a minute · CPU, `full`: about half an hour, for the live pair · T4 or A100, `full`: a few minutes (the last two calculated). The stored runs are not repeated here: `make ablations` does that, in less than an hour on two quiet cores; section 4 prints what they took |
+# | **Time and cost** | laptop, `mini`: about a minute · CPU, `full`: about half an hour, for the live pair · T4 or A100, `full`: a few minutes (the last two calculated). The stored runs are not repeated here: `make ablations` does that, in less than an hour on two quiet cores (calculated from the processor minutes that section 4 prints) |
 
 # %% [markdown]
 # **Contents**
@@ -84,10 +84,14 @@ fresh = {name: start_variant(profile, name)[0].projection for name in FOUR}
 for name, projection in fresh.items():
     count = sum(weight.numel() for weight in projection.parameters())
     bend = any("GELU" in type(layer).__name__ for layer in projection.modules())
-    print(f"{name:12} {count:>10,} weights, {'with' if bend else 'without'} a bend")
+    layers = [layer for layer in projection.modules() if hasattr(layer, "in_features")]
+    sizes = " -> ".join(str(n) for n in (layers[0].in_features, *(s.out_features for s in layers)))
+    print(f"{name:12} {count:>10,} weights, {'with' if bend else 'without'} a bend, {sizes}")
 
 # %% [markdown]
 # Two linear layers in a row, with nothing between them, are a single linear layer: their matrices can be multiplied once and for all. So `linear-deep` has the weights of MODA and can express no more than `linear`. It only *learns* differently.
+#
+# Neither row changes one thing alone, though. `linear-deep` adds a layer along with the weights, and steps through two layers multiply. `narrow` pays for its bend with a middle that is narrower than both of its ends: whatever does not pass through there is lost. So it measures a *bottleneck* along with the bend.
 
 # %% tags=["nbval-check-output"]
 import torch
@@ -105,7 +109,7 @@ print("they say the same:", torch.allclose(vectors @ matrix.T + offset, both, at
 # %% [markdown]
 # ## 3. One pair, live
 #
-# Now train two of them, `linear` and `moda`, on a tenth of the training items. Why so few? With all of them a small task may be solved by any projection, and where every row is near the top, nothing can stand out. A tenth leaves *headroom*. Each batch is smaller by as much, so the number of optimizer steps stays the same.
+# Now train two of them, `linear` and `moda`, on a tenth of the training items. Why so few? With all of them a small task may be solved by any projection, and where every row is near the top, nothing can stand out. A tenth leaves *headroom*. Each batch is smaller by as much, so the number of optimizer steps stays nearly the same.
 #
 # Both get the same items, in the same order, from the same seed. Killed? Run the cell again.
 
@@ -286,7 +290,7 @@ print(f"one pair may say anything from {min(pairs['runs']):+.2f} to {max(pairs['
 #
 # ## 5. The answer
 #
-# *Predict first: linear minus MODA in points of ten, with its sign. And how small a difference would this many seeds still tell from none?*
+# *Predict first: linear minus MODA in points of ten, with its sign. And how far will the interval of this many pairs reach to each side?*
 
 # %%
 def verdict(difference):
@@ -295,7 +299,7 @@ def verdict(difference):
     text = f"{value:+.2f} [{low:+.2f}, {high:+.2f}] over {len(difference['runs'])} seeds: "
     if low > 0 or high < 0:
         return text + ("above" if low > 0 else "below")
-    return text + f"not told apart; {max(-low, high):.2f} either way is the most that would fit"
+    return text + f"not told apart; anything from {low:+.2f} to {high:+.2f} would fit"
 
 def says(*rows):
     return verdict(minus(*rows))
@@ -322,6 +326,7 @@ def forest(figures, title, share):
 
 questions = {("linear", "moda"): "the claim",
              ("linear-slow", "moda-slow"): "the claim, at a third of the rate",
+             ("linear", "moda-slow"): "MODA at a third of the rate",
              ("linear-deep", "moda"): "the bend, many weights",
              ("linear", "narrow"): "the bend, few weights",
              ("narrow", "moda"): "the weights, with bend",
@@ -333,8 +338,8 @@ forest({f"{one} - {other}\n({asks})": minus(one, other, few)
 # Grey: the interval holds zero, so the two are not told apart. Blue: the first of the two is better; red: the second is. The small marks are the seeds. Every row has the straighter or smaller one first, so left of zero speaks for MODA's projection, right of it against. How to read the rows together:
 #
 # * **The claim** left of zero: the non-linear projection helps. Right of it: it harms. Across it: no answer but a bound.
-# * **At a third of the learning rate**: a recipe can suit one of two models better. If the difference shrinks or turns here, the first row compared recipes, at least in part.
-# * **The bend** makes the difference if its two rows lie away from zero on the same side, **the weights** if theirs do. Either two add up to the claim.
+# * **At a third of the learning rate**: a recipe can suit one of two models better. If the difference shrinks or turns here, the first row compared recipes, at least in part. The third row sets the linear projection at the usual rate against MODA at the slow one: the claim, with a recipe that may suit MODA better.
+# * **The bend** makes the difference if its two rows lie away from zero on the same side, **the weights** if theirs do. One row of the bend and one of the weights add up to the claim. But remember section 2: both rows with `narrow` contain its bottleneck as well, both rows with `linear-deep` one more layer. They narrow the question down; they do not take it apart cleanly.
 
 # %%
 for (one, other), asks in questions.items():
@@ -353,7 +358,6 @@ for criterion in CRITERIA:
 # Whoever looks at five criteria has five chances to be fooled: of twenty intervals at 95%, one misses the truth on average. A single criterion that stands out, while the overall grade doesn't, is a question for the next experiment, not an answer of this one. And what does the experiment say to the claim? The next cell decides by the one comparison that was named beforehand.
 
 # %%
-half = (pairs["high"] - pairs["low"]) / 2
 if pairs["high"] < 0:
     answer = f"the non-linear projection is better, by {-pairs['high']:.2f} to {-pairs['low']:.2f}"
 elif pairs["low"] > 0:
@@ -361,16 +365,34 @@ elif pairs["low"] > 0:
 else:
     answer = (f"no advantage is shown; at most {max(0, -pairs['low']):.2f} for the non-linear, "
               f"{max(0, pairs['high']):.2f} for the linear one would fit")
-print(f"In `mini`, with {few['items']} drawn items: {answer} (points of ten).")
-print(f"A difference of about {half:.2f} would have been seen.")
-print("At a third of the learning rate, linear minus MODA,", says("linear-slow", "moda-slow", few))
+print(f"In `mini`, with {few['items']} drawn items and this recipe: {answer} (points of ten).")
 
 # %% [markdown]
-# If the second line differs from the first, part of the answer belongs to the recipe: its learning rate suits one projection better than the other. And had both finished learning? A best epoch in the middle says yes. One at the end says that longer training might move both, and not by the same amount.
+# That sentence holds for one recipe. Whoever quotes it should quote the following with it: the same at a third of the learning rate, what that rate alone does to MODA, and whether the runs had finished learning. A best epoch in the middle says that they had. One at the end says that longer training might move both, and not by the same amount.
 
 # %%
-for name in ("linear", "moda", "linear-slow", "moda-slow"):
-    print(f"{name:12} best epoch {few['rows'][name]['best_epoch']:g} of {drawn.epochs} (median)")
+def whole_answer():
+    """The claim, and all that has to stand beside it."""
+    for one, other, about in (("linear", "moda", "the claim"),
+                              ("linear-slow", "moda-slow", "at a third of the learning rate"),
+                              ("moda-slow", "moda", "what that rate alone does to MODA"),
+                              ("linear", "moda-slow", "linear against MODA at that rate")):
+        print(f"{about + ':':34} {one} - {other}: {says(one, other, few)}")
+    print(f"{'with all items:':34} linear - moda: {says('linear', 'moda', all_items)}")
+    for name in ("linear", "moda", "linear-slow", "moda-slow"):
+        print(f"{name:12} best epoch {few['rows'][name]['best_epoch']:g} of {drawn.epochs} (median)")
+
+whole_answer()
+
+# %% [markdown]
+# Where the first two lines differ, part of the answer belongs to the recipe: its learning rate suits one projection better than the other. Where the third line is about as large as the first, so does a good part of it.
+#
+# And what could the experiment have missed? The reach of the interval is no promise that a difference of that size is seen. A true difference as large as the reach gives an interval without zero only about every other time; to find one in four of five experiments, it has to be about 1.4 times as large.
+
+# %%
+reach = (pairs["high"] - pairs["low"]) / 2
+print(f"the interval reaches {reach:.2f} to each side: a true difference of {reach:.2f} would be found")
+print(f"about every other time, one of {1.4 * reach:.2f} about four times of five")
 
 # %% [markdown]
 # ## 6. Few items, or all
@@ -389,7 +411,8 @@ for share, shift, colour in ((few, -0.12, plots.BLUE), (all_items, 0.12, plots.O
         axis.plot(place + shift, f["value"], "o", color=colour, label=label)
 axis.axhline(few["rows"]["blind"]["overall"]["value"], color=plots.GREY, ls=":", label="blind")
 axis.set_xticks(range(len(both)), both)
-axis.set(ylabel="overall grade", ylim=(None, 10))
+axis.set(ylabel="overall grade", ylim=(None, 10.3))
+axis.margins(x=0.08)
 axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
 plots.stamp(figure, drawn, few["graded"], "for each seed")
 figure
@@ -567,6 +590,9 @@ for name in ("cosine", "two-rates", "moda-slow", "raw", "refined", "blind"):
         print(f"{name:10} not measured: {stored['missing'][name]}")
 
 # %% [markdown]
+# > **In `mini`:** small stand-ins for Phi-3 Vision and Phi-3 have written and refined the descriptions. What the rows `raw` and `refined` say is about their texts.
+
+# %% [markdown]
 # Templates name exactly the four attributes that are graded, so they have an unfair advantage here: free descriptions spend words on sleeves and stripes, for which nobody gets points. What they are worth beyond the attributes, this grade can't see. One thing it can: do they teach the model to invent printed words?
 
 # %%
@@ -578,7 +604,7 @@ for name in ("moda", "raw", "refined"):
 # %% [markdown]
 # ## 9. All rows in one table
 #
-# One row per variant, each with the command that makes it again. The differences are those of a tenth of the items; seconds are for one pass over all of them, milliseconds for one photo and a sentence of fixed length. Rows of the same sizes show how far times can be trusted: MODA and `cosine`, say, should take the same. The column `full` waits for a reader with a GPU.
+# One row per variant, each with the command that makes it again. The differences are those of a tenth of the items; both rows of a difference have met the same seeds, so where MODA's row has more of them, the difference is not that of the two means beside it. Seconds are for one pass over all items, milliseconds for one photo and a sentence of fixed length. The column `full` waits for a reader with a GPU.
 
 # %%
 import pandas as pd
@@ -588,7 +614,8 @@ form = "{value:.2f} [{low:.2f},\u00a0{high:.2f}]".format
 
 def line(name):
     difference = few["differences"].get(f"{name} - moda", {}).get("overall")
-    cost, alike = stored["rows"][name], [r["shares"]["0.1"]["rows"].get(name) for r in real]
+    cost, found = stored["rows"][name], [r["shares"]["0.1"]["rows"].get(name) for r in real]
+    alike = [row for row in found if row]
     return {"overall, few items": form(**few["rows"][name]["overall"]),
             "minus moda": form(**difference) if difference else "",
             "seeds": len(few["rows"][name]["seeds"]),
@@ -597,20 +624,36 @@ def line(name):
             "trained weights": f"{cost['trained_weights']:,}",
             "s per epoch": f"{cost['seconds_per_epoch']:.2f}",
             "ms per caption": f"{cost['ms_per_caption']:.1f}",
-            "full": form(**alike[0]["overall"]) if any(alike) else "not yet run",
+            "full": form(**alike[0]["overall"]) if alike else "not yet run",
             "command": cost["command"]}
 
 print("not measured:", stored["missing"] or "none")
-print("times:", stored["times"])
+print("times:", stored["times"], f"({stored['caption_tokens']} tokens per caption)")
 pd.DataFrame({name: line(name) for name in stored["rows"]}).T
 
 # %% [markdown]
-# All differences from MODA, the best row first:
+# How far can the times be trusted? Rows that write captions with a model of the same sizes should take the same time. What they differ by is the machine's doing, and no smaller difference between other rows means anything.
+
+# %%
+size = ("projection_weights", "image_places")
+same = {name: row["ms_per_caption"] for name, row in stored["rows"].items()
+        if all(row[key] == stored["rows"]["moda"][key] for key in size)}
+print(f"{len(same)} rows of MODA's size: {min(same.values()):.1f} to {max(same.values()):.1f} ms per caption")
+print(f"all rows: {min(row['ms_per_caption'] for row in stored['rows'].values()):.1f} to",
+      f"{max(row['ms_per_caption'] for row in stored['rows'].values()):.1f}")
+
+# %% [markdown]
+# Differences from MODA, the best row first. Those within half a point need a scale of their own:
 
 # %%
 others = {name: minus(name, "moda", few) for name in few["rows"] if name != "moda"}
 others = dict(sorted(others.items(), key=lambda pair: -pair[1]["value"]))
-forest({f"{name} - moda": f for name, f in others.items()}, "All rows, a tenth of the items", few)
+near = {name: f for name, f in others.items() if abs(f["value"]) < 0.5}
+forest({f"{name} - moda": f for name, f in near.items()}, "Rows within half a point", few)
+
+# %%
+forest({f"{name} - moda": f for name, f in others.items() if name not in near},
+       "Rows farther away", few)
 
 # %% [markdown]
 # Before you believe in any single row: how many of these would stand out by luck?
@@ -643,17 +686,19 @@ axis.legend(loc="lower right")
 plots.stamp(figure, drawn, few["graded"], f"for each seed, {few['items']} training items")
 figure
 
-# %%
-times = [row["ms_per_caption"] for row in stored["rows"].values()]
-print(f"one caption: {min(times):.1f} to {max(times):.1f} ms, MODA {stored['rows']['moda']['ms_per_caption']:.1f}")
-
 # %% [markdown]
-# Training pays for every place of the image at every step. Writing one caption hardly does: the image is read once, and then it goes word by word, as in every other row.
+# Training pays for every place of the image at every step. Writing one caption hardly does: the image is read once, and then it goes word by word, as in every other row. Compare the two ranges that were printed under the table.
 
 # %% [markdown]
 # ## 10. What this says about the real model, and what not
 #
-# **It says**: how this question can be answered, with what effort, and what came out for small models on drawn photos; and that the code for every row works.
+# **It says**: how this question can be answered, with what effort, and what came out for small models on drawn photos; and that the code for every row works. What came out, whole:
+
+# %%
+whole_answer()
+
+# %% [markdown]
+# **Its limits**: one encoder, one catalogue, one recipe. Seeds vary all that is left to chance *within* these; no interval here covers another encoder, other photos, or more epochs. The learning rate was varied once, downwards, and no projection was given the rate that suits it best.
 #
 # **It does not say** what FashionCLIP and OPT-125M would do on real photos. The small encoder was trained on drawings of the same kind, so its embedding holds colour and type in a form that any projection can read. Real embeddings hold more, and less tidily; FashionCLIP's is four times as wide; OPT-125M has four times the layers behind the projection to bend with. Each of these could turn the answer, and not all of them in the same direction. Nobody should quote a figure of this page as one of the real MODA.
 #
@@ -676,7 +721,8 @@ print("MODA_PROFILE=full make ablations MINUTES=60   # an hour of them; call it 
 # * **Change one thing.** A bend that brings weights along is two things; it takes two more rows to tell them apart.
 # * **Pair what you compare.** Same items, same order, same photos: what both share cancels out.
 # * **One pair of runs is an anecdote.** Seeds scatter; the interval says by how much.
-# * **"Not told apart" is a result**, if it comes with the size of what would have been seen.
+# * **"Not told apart" is a result**, if it comes with its interval: all that would still fit.
+# * **A difference belongs to a recipe.** At another learning rate it may shrink, and that must be told with it.
 # * **Look where there is headroom**, and look at what else would move the grade: often it is not the part that everybody talks about.
 
 # %% [markdown]
@@ -684,7 +730,7 @@ print("MODA_PROFILE=full make ablations MINUTES=60   # an hour of them; call it 
 #
 # The first ends in a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [08_solutions](solutions/08_solutions.ipynb).
 #
-# **1 (easy). How many pairs?** Suppose the differences of pairs scatter with a standard deviation of a fifth of a point. How many pairs does it take to tell a difference of a twentieth of a point from none? The interval reaches about two standard deviations over the root of the number of pairs to each side.
+# **1 (easy). How many pairs?** Suppose the differences of pairs scatter with a standard deviation of a fifth of a point. How many pairs does it take until the interval reaches no farther than a twentieth of a point to each side? It reaches about two standard deviations over the root of the number of pairs. And would that many pairs be enough to *find* a true difference of a twentieth?
 
 # %%
 from moda_utils import check

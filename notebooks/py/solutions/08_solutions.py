@@ -49,7 +49,7 @@ few = stored["shares"]["0.1"]
 # %% [markdown]
 # ## Exercise 1 (easy). How many pairs?
 #
-# *Differences of pairs scatter with a standard deviation of a fifth of a point. How many pairs tell a twentieth from none?*
+# *Differences of pairs scatter with a standard deviation of a fifth of a point. How many pairs bring the interval to a twentieth on each side, and is that enough to find a true difference of a twentieth?*
 
 # %%
 number = 1
@@ -57,6 +57,16 @@ while 2 * 0.2 / number**0.5 > 0.05:
     number += 1
 print(f"{number} pairs")
 check("08.1", number)
+
+# %% [markdown]
+# It is not enough. If the true difference is a twentieth, the measured one falls below it as often as above: every other interval of that reach will hold zero. Twice the pairs make it four of five, for then the true difference is 1.4 times the reach:
+
+# %%
+import math
+
+for pairs in (number, 2 * number):
+    reached = 0.05 / (0.2 / math.sqrt(pairs)) - 2  # in standard deviations of the mean
+    print(f"{pairs:4} pairs: found in {0.5 * (1 + math.erf(reached / math.sqrt(2))):.0%} of experiments")
 
 # %% [markdown]
 # To halve the interval takes four times the runs. That is why it pays to make the scatter smaller first: more photos to grade, and pairs that share whatever they can.
