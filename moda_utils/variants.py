@@ -185,7 +185,9 @@ PATCHES = {"sees": "patches"}
 SLOW = {"learning_rate": 3e-4}
 VARIANTS = {
     "moda": Variant("MODA: one vector, non-linear projection"),
-    "linear": Variant("one vector, linear projection (PaLI, LLaVA: so, patch by patch)", LINEAR),
+    "linear": Variant(
+        "one vector, linear projection; PaLI and LLaVA project each patch so", LINEAR
+    ),
     "linear-deep": Variant("linear, with MODA's number of weights", {"connector": "linear, deep"}),
     "narrow": Variant("non-linear, with linear's number of weights", {"connector": "mlp, narrow"}),
     "moda-slow": Variant("MODA at a third of the learning rate", recipe=SLOW),

@@ -431,17 +431,18 @@ def test_ablations_are_rendered_as_stored(tmp_path):
     assert "| linear projection minus MODA at a third of the learning rate | +0.07 " in text
     assert "| linear projection minus MODA's, 958 items | +0.12" in text
     assert "of the 20 epochs was, in the median of each row of the first two lines, " in text
-    assert "number 18 to 20:" in text
+    assert "number 18 to 20: they had not finished learning" in text
     row = "| `linear`: some system | 9.44 | 3 | +0.12 [-0.20, +0.40] | 1,234,567 | 1.50 | 20.0 |"
     assert row in text
     assert "| `moda`: some system | 9.44 | 3 | - |" in text
     assert "A caption has 12 tokens; the 2 rows" in text
     assert "MODA's size take 20.0 to 25.0 ms" in text
     assert "| `raw` | not measured: no texts |" in text
-    full = {**stored, "profile": "full", "data": "real"}
+    full = {**stored, "profile": "full", "data": "real", "epochs": 60}
     write_json(tmp_path / "full-nvidia-a100-ablations.json", full)
     text = results.ablations_table(tmp_path)
     assert "FashionCLIP and OPT-125M, 96 real items, points" in text
+    assert "number 18 to 20. One encoder" in text
     assert "not yet run" not in text
 
 

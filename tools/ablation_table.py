@@ -33,6 +33,8 @@ def _answer(figures: dict, path: Path) -> str:
 
     pairs = len(few["differences"]["linear - moda"]["overall"]["runs"])
     best = [few["rows"][name]["best_epoch"] for name in QUESTION]
+    late = max(best) > 0.9 * figures["epochs"]
+    unfinished = ": they had not finished learning, and more epochs may move it" if late else ""
     return (
         f"{MODELS[figures['profile']]}, {few['items']} {figures['data']} items, points of ten with "
         f"95 % intervals over {pairs} pairs of runs ([figures](benchmarks/results/{path.name})):\n"
@@ -50,8 +52,8 @@ def _answer(figures: dict, path: Path) -> str:
         f"{_signed(every['differences']['linear - moda']['overall'])} |\n"
         "\n"
         "The first line holds for one recipe; the next three show how far it depends on the "
-        f"learning rate. The best of the {figures['epochs']} epochs was, in the median of each row of the first two lines, number "
-        f"{min(best):g} to {max(best):g}: where it is the last, longer training might move it. One "
+        f"learning rate. The best of the {figures['epochs']} epochs was, in the median of each "
+        f"row of the first two lines, number {min(best):g} to {max(best):g}{unfinished}. One "
         "encoder, one catalogue, one recipe: the intervals cover the chance of a run, none of "
         "these.\n"
     )

@@ -310,7 +310,7 @@ print("linear minus MODA,", says("linear", "moda", few))
 # %%
 def forest(figures, title, share):
     """A dot and its interval per row, a mark for each seed; left of the line is worse."""
-    figure, axes = plots.figure(height=1.0 + 0.32 * len(figures))
+    figure, axes = plots.figure(height=1.0 + 0.37 * len(figures))
     axis = axes[0, 0]
     for place, f in enumerate(figures.values()):
         colour = plots.BLUE if f["low"] > 0 else plots.VERMILION if f["high"] < 0 else plots.GREY
@@ -366,6 +366,7 @@ else:
     answer = (f"no advantage is shown; at most {max(0, -pairs['low']):.2f} for the non-linear, "
               f"{max(0, pairs['high']):.2f} for the linear one would fit")
 print(f"In `mini`, with {few['items']} drawn items and this recipe: {answer} (points of ten).")
+
 
 # %% [markdown]
 # That sentence holds for one recipe. Whoever quotes it should quote the following with it: the same at a third of the learning rate, what that rate alone does to MODA, and whether the runs had finished learning. A best epoch in the middle says that they had. One at the end says that longer training might move both, and not by the same amount.
