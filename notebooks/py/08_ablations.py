@@ -388,7 +388,7 @@ whole_answer()
 # %% [markdown]
 # Where the first two lines differ, part of the answer belongs to the recipe: its learning rate suits one projection better than the other. Where the third line is about as large as the first, so does a good part of it.
 #
-# And what could the experiment have missed? The reach of the interval is no promise that a difference of that size is seen. A true difference as large as the reach gives an interval without zero only about every other time; to find one in four of five experiments, it has to be about 1.4 times as large.
+# And what could the experiment have missed? The reach of the interval is no promise that a difference of that size is seen. A true difference as large as the reach gives an interval without zero only about every other time; to find one in four of five experiments, it has to be larger by about two fifths.
 
 # %%
 reach = (pairs["high"] - pairs["low"]) / 2
@@ -592,6 +592,8 @@ for name in ("cosine", "two-rates", "moda-slow", "raw", "refined", "blind"):
 
 # %% [markdown]
 # > **In `mini`:** small stand-ins for Phi-3 Vision and Phi-3 have written and refined the descriptions. What the rows `raw` and `refined` say is about their texts.
+# >
+# > **With real weights:** Phi-3 Vision and Phi-3 themselves write and refine them. Nobody has measured yet what MODA learns from those.
 
 # %% [markdown]
 # Templates name exactly the four attributes that are graded, so they have an unfair advantage here: free descriptions spend words on sleeves and stripes, for which nobody gets points. What they are worth beyond the attributes, this grade can't see. One thing it can: do they teach the model to invent printed words?

@@ -59,7 +59,7 @@ print(f"{number} pairs")
 check("08.1", number)
 
 # %% [markdown]
-# It is not enough. If the true difference is a twentieth, the measured one falls below it as often as above: every other interval of that reach will hold zero. Twice the pairs make it four of five, for then the true difference is 1.4 times the reach:
+# It is not enough. If the true difference is a twentieth, the measured one falls below it as often as above: every other interval of that reach will hold zero. Twice the pairs make it four of five, for then the true difference is larger than the reach by two fifths:
 
 # %%
 import math
