@@ -420,6 +420,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name} is left out: {reason}")
     runs = plan(names, options.seeds)
     settings = Settings(options.photos, options.epochs)
+    whole = not options.names and settings == Settings() and options.seeds >= QUESTION_SEEDS
+    path = ROOT / "benchmarks" / "results" / f"{profile.home.name}-{device_name()}-ablations.json"
+    if whole and (lost := lost_rows(path, names)):
+        print(f"Not started: the stored result has {', '.join(lost)} and would lose them.")
+        print("Run notebooks 02 and 03 first, or name the rows: then nothing is stored.")
+        return 1
     left = work(profile, runs, settings, options.workers, options.minutes)
     shares = summarise(profile, names, settings)
     show(shares)
@@ -428,13 +434,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     costs = measure_costs(profile, names)
     show_costs(costs)
-    if options.names or settings != Settings() or options.seeds < QUESTION_SEEDS:
+    if not whole:
         print("\nNothing is written to benchmarks/results/: that takes the whole plan.")
         return 0
-    path = ROOT / "benchmarks" / "results" / f"{profile.home.name}-{device_name()}-ablations.json"
-    if lost := lost_rows(path, names):
-        print(f"\nNothing is written: the stored result also has {', '.join(lost)}.")
-        return 1
     drawn = profile.data_source == "drawn"
     result = {
         "profile": profile.name,

@@ -130,12 +130,22 @@ def test_missing_texts_are_made_first(tmp_path):
     assert all(rows["description_raw"]) and any(rows["description_refined"])
 
 
-def test_a_stored_result_loses_no_rows(tmp_path):
-    path = tmp_path / "mini-cpu-ablations.json"
+def test_a_stored_result_loses_no_rows(tmp_path, profile, monkeypatch, capsys):
+    nobody = Checkpoint("nobody")  # writes descriptions here
+    profile = replace(profile, captioner=nobody, refiner=nobody)
+    monkeypatch.setattr(ablations, "get_profile", lambda: profile)
+    monkeypatch.setattr(ablations, "ROOT", tmp_path)
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    path = results / f"home-{ablations.device_name()}-ablations.json"
     assert ablations.lost_rows(path, ["moda"]) == []
     write_json(path, {"rows": {"moda": {}, "raw": {}}})
     assert ablations.lost_rows(path, ["moda", "linear"]) == ["raw"]
     assert ablations.lost_rows(path, ["raw", "moda", "linear"]) == []
+    before = path.read_bytes()
+    assert ablations.main([]) == 1
+    assert "Not started: the stored result has raw and would lose" in capsys.readouterr().out
+    assert path.read_bytes() == before
 
 
 def test_costs_are_measured_in_turns(profile, monkeypatch):
