@@ -429,7 +429,7 @@ def test_ablations_are_rendered_as_stored(tmp_path):
     assert "| the same, both at a third of the learning rate | +0.05 [+0.00, +0.10] |" in text
     assert "| MODA at a third of the learning rate minus MODA | +0.06 " in text
     assert "| linear projection minus MODA at a third of the learning rate | +0.07 " in text
-    assert "| linear projection minus MODA's, 958 items | +0.12" in text
+    assert "| linear projection minus MODA's, 958 items, 5 pairs | +0.12" in text
     assert "of the 20 epochs was, in the median of each row of the first two lines, " in text
     assert "number 18 to 20: they had not finished learning" in text
     row = "| `linear`: some system | 9.44 | 3 | +0.12 [-0.20, +0.40] | 1,234,567 | 1.50 | 20.0 |"

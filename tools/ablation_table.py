@@ -31,6 +31,7 @@ def _answer(figures: dict, path: Path) -> str:
     def minus(pair: str) -> str:
         return _signed(few["differences"][pair]["overall"])
 
+    whole = every["differences"]["linear - moda"]["overall"]
     pairs = len(few["differences"]["linear - moda"]["overall"]["runs"])
     best = [few["rows"][name]["best_epoch"] for name in QUESTION]
     late = max(best) > 0.9 * figures["epochs"]
@@ -48,8 +49,8 @@ def _answer(figures: dict, path: Path) -> str:
         f"{minus('moda-slow - moda')} |\n"
         "| linear projection minus MODA at a third of the learning rate | "
         f"{minus('linear - moda-slow')} |\n"
-        f"| linear projection minus MODA's, {every['items']} items | "
-        f"{_signed(every['differences']['linear - moda']['overall'])} |\n"
+        f"| linear projection minus MODA's, {every['items']} items, {len(whole['runs'])} pairs | "
+        f"{_signed(whole)} |\n"
         "\n"
         "The first line holds for one recipe; the next three show how far it depends on the "
         f"learning rate. The best of the {figures['epochs']} epochs was, in the median of each "
