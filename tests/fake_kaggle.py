@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 DOWNLOAD = "/api/v1/datasets.DatasetApiService/DownloadDataset"
+ARCHIVE = "/archive.zip"
 
 
 def zip_folder(folder: Path) -> bytes:
@@ -89,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self._note()
         status = self.server.status or (302 if path == DOWNLOAD and known else 404)
         if status == 302:
-            self._answer(302, Location="/archive.zip")
+            self._answer(302, Location=ARCHIVE)
         else:
             self._answer(status, b'{"message": "made up"}', Content_Type="application/json")
 
