@@ -3,7 +3,6 @@
 Apple's MPS is left out on purpose: nobody has run the course on it, and its results differ.
 """
 
-import errno
 import gc
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 import transformers
 
 from moda_utils.profiles import Checkpoint
+from moda_utils.storage import DENIED
 
 if not hub.are_progress_bars_disabled():
     # Bars for downloads stay; those that transformers draws for every file it opens only flicker.
@@ -120,11 +120,8 @@ def _explain(error: OSError) -> str:
         return f"{what}: correct or remove HF_TOKEN, or accept the terms on the model's page"
     if status is not None:
         return f"the hub can't serve it now (HTTP {status}): try again in some minutes"
-    full = [cause for cause in causes if getattr(cause, "errno", None) in _NOT_WRITABLE]
+    full = [cause for cause in causes if getattr(cause, "errno", None) in DENIED]
     if full:
         return f"it can't be stored ({full[-1]}): free some space or set HF_HOME"
     first = str(causes[-1]).strip().splitlines()[0].rstrip(".")
     return f"{type(causes[-1]).__name__}: {first}"
-
-
-_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)

@@ -6,16 +6,16 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 from safetensors import SafetensorError
 
-_DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+DENIED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)  # full, read-only
 _ADVICE = "make room on the disk or choose another MODA_HOME, and run this again"
 
 
@@ -30,7 +30,7 @@ def writing(path: Path | str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         # The writers of torch and safetensors have errors of their own, without a number.
-        reasons = [os.strerror(code) for code in _DENIED if os.strerror(code) in str(error)]
+        reasons = [os.strerror(code) for code in DENIED if os.strerror(code) in str(error)]
         if "inline_container" in str(error):
             reasons.append("torch can't write: is the disk full?")
         if not reasons or _ADVICE in str(error):
@@ -49,13 +49,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     with writing(path):
-        # The suffix is kept because some writers choose the format by it (Pillow, pandas).
-        handle, name = tempfile.mkstemp(prefix=_beside(path), suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _beside(path)
+        temporary.touch()  # where nothing can be written, better to know it now
         try:
             yield temporary
-            temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -70,33 +67,31 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     with writing(path):
-        temporary = Path(tempfile.mkdtemp(prefix=_beside(path), dir=path.parent))
+        temporary = _beside(path)
         old = temporary.with_name(temporary.name + "-old")
+        temporary.mkdir()
         try:
             yield temporary
-            temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 os.replace(path, old)
-            try:
-                os.replace(temporary, path)
-            except OSError:
-                if old.exists():
-                    os.replace(old, path)
-                raise
+            os.replace(temporary, path)
         finally:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
             for leftover in (temporary, old):
                 _remove(leftover)
 
 
-def _beside(path: Path) -> str:
-    """How names of temporary files for `path` begin; those of killed processes are removed."""
+def _beside(path: Path) -> Path:
+    """A free temporary name beside `path`; what killed processes left under one is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = re.compile(rf"\.{re.escape(path.name)}-(\d+)-")
     for found in path.parent.iterdir():
         match = names.match(found.name)
         if match and not psutil.pid_exists(int(match[1])):
             _remove(found)
-    return f".{path.name}-{os.getpid()}-"
+    # The suffix is kept because some writers choose the format by it (Pillow, pandas).
+    return path.with_name(f".{path.name}-{os.getpid()}-{uuid4().hex}{path.suffix}")
 
 
 def _remove(path: Path) -> None:
@@ -125,9 +120,3 @@ def sha256_file(path: Path | str) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
