@@ -40,8 +40,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from moda_utils.captioning import caption_from_profile
-from moda_utils.catalog import build_catalog, load_catalog
-from moda_utils.dataset import load_dataset_dir
+from moda_utils.catalog import load_catalog
+from moda_utils.dataset import build_catalog, load_dataset_dir
 from moda_utils.device import best_device
 from moda_utils.evaluation import CRITERIA, printed_words, score
 from moda_utils.features import load_examples

@@ -26,8 +26,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from moda_utils.captioning import Captioner, caption_catalog, captions_journal
-from moda_utils.catalog import Catalog, assign_splits, build_catalog, from_table, read_catalog
-from moda_utils.dataset import template_description, texts_of
+from moda_utils.catalog import Catalog, assign_splits, from_table, read_catalog
+from moda_utils.dataset import build_catalog, template_description, texts_of
 from moda_utils.evaluation import (
     CRITERIA,
     SYSTEMS,

@@ -31,7 +31,8 @@ from typing import Any
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from moda_utils.catalog import Catalog, build_catalog
+from moda_utils.catalog import Catalog
+from moda_utils.dataset import build_catalog
 from moda_utils.profiles import ROOT, get_profile
 from moda_utils.runs import load_history
 from moda_utils.storage import write_json

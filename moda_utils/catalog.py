@@ -364,13 +364,3 @@ def load_catalog(path: Path | str) -> Catalog:
         ) from error
     skipped = pd.DataFrame(note["skipped"], columns=["product_id", "image", "reason"], dtype=str)
     return Catalog(table.to_pandas(), (path.parent / note["root"]).resolve(), skipped)
-
-
-def build_catalog(profile: Profile) -> Catalog:
-    """Notebook 01 in one call: photos, checks, splits, `catalog.parquet`, `dataset/`."""
-    from .dataset import write_dataset
-
-    catalog = read_catalog(load_photos(profile))
-    save_catalog(catalog, profile.catalog_path)
-    write_dataset(catalog, None, profile.dataset_dir)
-    return catalog

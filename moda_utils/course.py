@@ -218,7 +218,7 @@ def _cost(number: str, profile: Profile) -> tuple[float, float]:
 def _run(number: str, profile: Profile) -> None:
     """What the notebook computes, without the notebook."""
     if number == "01":
-        from .catalog import build_catalog
+        from .dataset import build_catalog
 
         print(build_catalog(profile))
     elif number == "02":

@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .catalog import SPLITS, Catalog
+from .catalog import SPLITS, Catalog, load_photos, read_catalog, save_catalog
+from .profiles import Profile
 from .storage import atomic_dir
 
 if TYPE_CHECKING:
@@ -165,6 +166,14 @@ def load_dataset_dir(path: Path | str) -> "DatasetDict":
             "and 03 if you had run them. They find their finished descriptions again."
         ) from error
     return DatasetDict({split: Dataset(table, split=split) for split, table in tables.items()})
+
+
+def build_catalog(profile: Profile) -> Catalog:
+    """Notebook 01 in one call: photos, checks, splits, `catalog.parquet`, `dataset/`."""
+    catalog = read_catalog(load_photos(profile))
+    save_catalog(catalog, profile.catalog_path)
+    write_dataset(catalog, None, profile.dataset_dir)
+    return catalog
 
 
 def _with_descriptions(frame: pd.DataFrame, descriptions: pd.DataFrame | None) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from moda_utils.catalog import (
     Catalog,
     assign_groups,
     assign_splits,
-    build_catalog,
     from_table,
     load_catalog,
     normalise_title,
@@ -25,6 +24,7 @@ from moda_utils.catalog import (
     save_catalog,
     to_rgb,
 )
+from moda_utils.dataset import build_catalog
 from moda_utils.profiles import ROOT, get_profile
 
 SAMPLE = ROOT / ".." / "shared" / "fashion_sample"

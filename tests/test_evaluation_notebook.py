@@ -61,7 +61,7 @@ def other_clip(tmp_path_factory) -> Path:
 def test_clip_score_needs_an_encoder_that_is_not_modas_own(tmp_path, other_clip):
     write_catalogue(tmp_path / "photos", n=12)
     profile = replace(get_profile("mini"), home=tmp_path, data_source=str(tmp_path / "photos"))
-    from moda_utils.catalog import build_catalog
+    from moda_utils.dataset import build_catalog
 
     catalog = build_catalog(profile)
     model, processor = start_model(profile)

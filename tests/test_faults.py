@@ -13,8 +13,8 @@ import pytest
 from fake_kaggle import FakeKaggle, zip_folder
 from shop import shop_row, write_shop
 
-from moda_utils.catalog import build_catalog, load_catalog, read_catalog
-from moda_utils.dataset import load_dataset_dir
+from moda_utils.catalog import load_catalog, read_catalog
+from moda_utils.dataset import build_catalog, load_dataset_dir
 from moda_utils.features import load_examples
 from moda_utils.kaggle import download
 from moda_utils.profiles import ROOT, Profile, get_profile

@@ -13,7 +13,7 @@ from shop import shop_row, write_shop
 from tiny_moda import SAYS, photo, teach
 
 from moda_utils import publishing
-from moda_utils.catalog import build_catalog
+from moda_utils.dataset import build_catalog
 from moda_utils.evaluation import evaluate
 from moda_utils.profiles import ROOT, get_profile
 from moda_utils.publishing import find_token, model_card, publish

@@ -15,7 +15,7 @@ from test_training import TINY, examples, losses
 from tiny_moda import build, save_clip, save_opt
 
 from moda_utils import runs, training
-from moda_utils.catalog import build_catalog
+from moda_utils.dataset import build_catalog
 from moda_utils.features import Examples
 from moda_utils.modeling_moda import ModaForConditionalGeneration
 from moda_utils.profiles import ROOT, get_profile

@@ -9,7 +9,7 @@ import torch
 from shop import shop_row, write_shop
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, OPTConfig
 
-from moda_utils.catalog import build_catalog
+from moda_utils.dataset import build_catalog
 from moda_utils.modeling_moda import ModaConfig, ModaForConditionalGeneration, ModaProcessor
 from moda_utils.profiles import ROOT, get_profile
 from moda_utils.storage import read_json

@@ -16,7 +16,7 @@ from transformers import (
     OPTForCausalLM,
 )
 
-from moda_utils.catalog import build_catalog
+from moda_utils.dataset import build_catalog
 from moda_utils.features import Examples
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
 from moda_utils.profiles import Checkpoint, Profile, get_profile

@@ -22,8 +22,8 @@ from transformers import Phi3ForCausalLM, PreTrainedTokenizerFast
 
 from ..answers import Answer, parse_answer
 from ..captioning import Captioner, caption_from_profile
-from ..catalog import build_catalog, load_catalog
-from ..dataset import load_dataset_dir
+from ..catalog import load_catalog
+from ..dataset import build_catalog, load_dataset_dir
 from ..evaluation import grade as grade_texts
 from ..evaluation import looks_read, mentions, score
 from ..phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
