@@ -22,7 +22,7 @@ import json_repair
 import torch
 from tqdm import tqdm
 
-from .device import best_device, best_dtype, free, free_memory, load_checkpoint
+from .device import best_device, best_dtype, free, free_memory, is_out_of_memory, load_checkpoint
 from .journal import Journal, Row, fingerprint
 from .profiles import Checkpoint
 from .storage import sha256_file
@@ -211,7 +211,7 @@ def _answer(
             answers += answer(part)
             continue
         except RuntimeError as error:
-            if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate" in str(error)):
+            if not is_out_of_memory(error):
                 raise
         # Here, outside of `except`, nothing holds the failed attempt's memory any more.
         torch.cuda.empty_cache()
