@@ -13,7 +13,7 @@ from string import Template
 from typing import Any, Literal
 
 from huggingface_hub import CommitOperationAdd, EvalResult, HfApi, ModelCardData
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from safetensors import safe_open
 
 from moda_utils.course import require
@@ -70,7 +70,7 @@ def publish(
         status = error.response.status_code if error.response is not None else "no answer"
         advice = "Is the token one with the right to write, and the owner its own?"
         raise RuntimeError(f"The Hub refused ({status}): nothing new is there. {advice}") from error
-    except HfHubHTTPError.__bases__[0] as error:  # of httpx or httpx2, as the client's version has
+    except HTTPError as error:  # httpx's, or from version 2 of the client httpx2's: of the network
         advice = "check the network, then publish again"
         raise RuntimeError(f"The Hub can't be reached ({error}): {advice}.") from error
     return str(address)
