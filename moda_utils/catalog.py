@@ -10,6 +10,7 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -149,7 +150,7 @@ def from_table(
     texts = {name: table[source].map(_text) for name, source in sources.items()}
     texts.setdefault("product_id", texts["image"].map(lambda name: Path(name).stem))
     rows = pd.DataFrame(dict.fromkeys(("product_id", "image", *KAGGLE_NAMES), "") | texts)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and hashlib let other threads run
+    with ThreadPoolExecutor(OPEN_AT_ONCE) as pool:  # Pillow and hashlib let other threads run
         checks = pool.map(_check_photo, [root / name for name in rows["image"]])
         checks = tqdm(checks, "Checking photos", len(rows), leave=False)
         rows["image_sha256"], rows["reason"] = zip(*checks, strict=True)
@@ -181,7 +182,7 @@ def _check_photo(path: Path) -> tuple[str, str]:
             photo.draft("RGB", (64, 64))  # a JPEG is read to its end, but computed at 1/8 size
             photo.load()
     except _BROKEN as error:
-        return "", f"photo can't be read: {_short(error)}"
+        return "", f"photo can't be read: {_short(error, path)}"
     return hashlib.sha256(content).hexdigest(), ""
 
 
@@ -194,6 +195,7 @@ FORMATS = [
     kind for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if kind in Image.OPEN
 ]
 LARGEST = 89e6  # pixels: a third of a gigabyte; Pillow itself warns a little above
+OPEN_AT_ONCE = min(8, os.cpu_count() or 1)  # photos: eight of the largest are 3 GB already
 # What Pillow raises for files that are no photos, cut off, or absurdly large.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
@@ -215,8 +217,7 @@ def open_photo(path: Path | str | BinaryIO, name: str = "") -> Image.Image:
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no photo {path}.") from None
     except _BROKEN as error:
-        heic = str(name or path).lower().endswith((".heic", ".heif"))
-        reason = "HEIC is not read here, save it as JPEG" if heic else _short(error)
+        reason = _short(error, path)
         raise ValueError(f"{name or path} can't be read as a photo: {reason}.") from error
 
 
@@ -240,9 +241,12 @@ def _check_size(photo: Image.Image) -> None:
         raise Image.DecompressionBombError(photo.size)
 
 
-def _short(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image file"  # Pillow's own text names a memory address
+def _short(error: Exception, photo: Path | str | BinaryIO) -> str:
+    if isinstance(error, UnidentifiedImageError):  # Pillow's own text names a memory address
+        with nullcontext(photo) if hasattr(photo, "read") else open(photo, "rb") as file:
+            file.seek(0)  # not by its name: a phone's photo is often called .jpg
+            heic = file.read(12)[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1")
+        return "HEIC is not read here, save it as JPEG" if heic else "not an image file"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {LARGEST / 1e6:.0f} million pixels, make it smaller"
     return str(error).rstrip(".") or type(error).__name__

@@ -7,7 +7,6 @@ is encoded again, and a changed encoder starts a new file.
 
 import hashlib
 import json
-import os
 import time
 import warnings
 from collections import Counter
@@ -26,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
-from moda_utils.catalog import open_photo, to_rgb
+from moda_utils.catalog import OPEN_AT_ONCE, open_photo, to_rgb
 from moda_utils.dataset import TEXTS, load_dataset_dir
 from moda_utils.device import load_checkpoint
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
@@ -224,7 +223,7 @@ def _batches(
 
     names = list(missing)
     batches = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
         coming = [pool.submit(pixels, sha) for sha in batches[0]] if batches else []
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
             ready, coming = coming, [pool.submit(pixels, sha) for sha in following]

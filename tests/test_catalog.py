@@ -312,6 +312,25 @@ def test_only_photos_are_read_and_no_programs(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"msf1"])
+def test_a_phones_photo_is_told_by_its_content_whatever_its_name(tmp_path, brand):
+    rows = [shop_row(number) for number in range(5)]
+    write_shop(tmp_path, rows)
+    path = photo_path(tmp_path, rows[2])  # a .jpg
+    path.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0" * 12)
+    advice = "HEIC is not read here, save it as JPEG"
+    assert list(read_catalog(tmp_path).skipped["reason"]) == [f"photo can't be read: {advice}"]
+    with open(path, "rb") as file:
+        for photo, name in ((path, ""), (str(path), ""), (file, path.name)):
+            with pytest.raises(ValueError, match=f"{path.name} can't be read as a photo: {advice}"):
+                open_photo(photo, name)
+    (tmp_path / "text.heic").write_text("hello")
+    with pytest.raises(ValueError, match="text.heic can't be read as a photo: not an image file"):
+        open_photo(tmp_path / "text.heic")
+    Image.new("RGB", (30, 40)).save(tmp_path / "photo.heic", "JPEG")
+    assert open_photo(tmp_path / "photo.heic").size == (30, 40)
+
+
 def test_a_photo_that_memory_has_no_room_for_is_refused_by_its_header(tmp_path):
     Image.new("1", (9_000, 10_000)).save(tmp_path / "wall.png")
     with pytest.raises(ValueError, match="wall.png can't be read .* 89 million pixels, make it sm"):

@@ -1,5 +1,9 @@
 import dataclasses
 import hashlib
+import subprocess
+import sys
+import threading
+import time
 
 import pandas as pd
 import pytest
@@ -14,7 +18,7 @@ from moda_utils import features
 from moda_utils.catalog import read_catalog
 from moda_utils.dataset import load_dataset_dir, write_dataset
 from moda_utils.features import embed_photos, embed_texts, fingerprint, load_examples
-from moda_utils.profiles import get_profile
+from moda_utils.profiles import ROOT, get_profile
 
 COLOURS = ["red", "green", "blue", "white", "black", "pink", "gold"]
 
@@ -151,6 +155,32 @@ def test_the_fingerprint_is_that_of_encoder_and_preprocessing_only(parts, tmp_pa
     assert fingerprint(other, processor) != name
     settings = processor.to_dict() | {"do_center_crop": False}
     assert fingerprint(model, type(processor)(**settings)) != name
+
+
+def test_few_photos_are_open_at_once_however_many_processors_there_are(
+    parts, tmp_path, monkeypatch
+):
+    model, processor = parts
+    many = "import os; os.cpu_count = lambda: 64; import moda_utils.catalog as c"
+    run = [sys.executable, "-c", f"{many}; print(c.OPEN_AT_ONCE)"]
+    assert subprocess.run(run, capture_output=True, text=True, cwd=ROOT).stdout == "8\n"
+    monkeypatch.setattr(features, "OPEN_AT_ONCE", 3)
+    now, most, lock = 0, 0, threading.Lock()
+
+    def slow(photo):
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+        return processor(photo)
+
+    slow.to_dict = processor.to_dict
+    shas = [f"{number:064x}" for number in range(24)]
+    embed_photos(model, slow, [photo()] * 24, shas, tmp_path, batch_size=12)
+    assert most == 3
 
 
 def test_pillow_images_of_any_mode_work_as_well(parts, tmp_path):
