@@ -19,7 +19,9 @@ from moda_utils import serving
 from moda_utils.fast import FastModa
 from moda_utils.modeling_moda import ModaForConditionalGeneration
 from moda_utils.profiles import ROOT
-from moda_utils.serving import describe, generate_texts, main
+from moda_utils.serving import __main__ as terminal
+from moda_utils.serving import describe, generate_texts
+from moda_utils.serving.__main__ import main
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +157,7 @@ def test_photos_are_made_smaller_before_the_processor_to_the_same_pixels(home):
 
 LARGE_FOLDER = """
 import resource, sys
-from moda_utils.serving import main
+from moda_utils.serving.__main__ import main
 main([sys.argv[2], "--csv", sys.argv[3]])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 status = main([sys.argv[1], "--csv", sys.argv[3]])
@@ -309,17 +311,17 @@ def test_a_table_goes_on_where_it_stopped(home, trouble, tmp_path, capsys):
     begun = "\n".join(rows[:3]) + "\n" + rows[3][:-4]  # as a killed run may leave it
     table.write_text(begun)
     seen = []
-    describe_each = serving.describe_each
+    describe_each = terminal.describe_each
 
     def spy(photos, *rest):
         seen.extend(photos)
         return describe_each(photos, *rest)
 
-    serving.describe_each = spy
+    terminal.describe_each = spy
     try:
         assert main([str(folder), "--csv", str(table)]) == 1
     finally:
-        serving.describe_each = describe_each
+        terminal.describe_each = describe_each
     assert "2 photos are in" in capsys.readouterr().err
     assert sorted(table.read_text().splitlines()) == sorted(rows)
     assert len(seen) == 4 + len(bad)  # what failed is tried again

@@ -65,7 +65,8 @@ def count_words(markdown: str) -> int:
 
 def package_lines() -> dict[str, int]:
     """Lines of code of each module of the package, without mini/."""
-    return {path.name: code_lines(path) for path in sorted(PACKAGE.glob("*.py"))}
+    names = {path.relative_to(PACKAGE): path for path in sorted(PACKAGE.rglob("*.py"))}
+    return {str(name): code_lines(path) for name, path in names.items() if name.parts[0] != "mini"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
