@@ -10,6 +10,7 @@ from shop import shop_row, write_shop
 
 import links
 import notebooks as tool
+import stats
 from moda_utils.exercises import EXERCISES
 from moda_utils.profiles import ROOT
 from moda_utils.storage import read_json
@@ -19,7 +20,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 REQUIRED = {"00", "01", "02", "03", "04", "05", "06"}
 LONGEST_CELL = 40
+NINETIETH_CELL = 28  # lines of nine code cells in ten
 MEDIAN_CELL = 8
+WORDS = range(900, 3_501)
+FIGURES = range(4, 13)
 NEEDS_GPU = {"02", "03", "05"}  # Colab begins them with a T4, the one that everybody can have
 LARGEST_MB = 4.0
 
@@ -172,6 +176,16 @@ def test_it_opens_and_ends_like_the_others(path):
     for heading in ("What we learned", "Exercises", "Further reading", "Save and stop"):
         assert re.search(rf"^#+ .*{heading}", markdown, re.MULTILINE), heading
     assert re.search(r"^#+ 1\. ", markdown, re.MULTILINE)
+
+
+@every_notebook
+def test_it_can_be_read_in_one_sitting(path):
+    """What `make course-stats` prints: words, figures, lines of cells that are not folded."""
+    found = stats.notebook_stats(path)
+    assert found.words in WORDS
+    assert found.figures in FIGURES
+    assert found.median <= MEDIAN_CELL
+    assert found.ninetieth <= NINETIETH_CELL
 
 
 @every_notebook

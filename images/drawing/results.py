@@ -101,7 +101,7 @@ def ladder() -> Page:
     groups = [
         (0.2, 2.35, "floors", GREY, ["shuffled photos", "blind", "majority"]),
         (2.75, 2.1, "rivals", ORANGE, ["nearest photo", "zero-shot"]),
-        (5.05, 2.35, "ceilings: told the answers", GREEN, ["teacher", "template"]),
+        (5.05, 2.35, "ceilings: told the answers", GREEN, ["refined teacher", "template"]),
     ]
     for x, width, title, colour, systems in groups:
         page.box(x, 0.78, width, 1.02, colour=colour)

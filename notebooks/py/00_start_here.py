@@ -212,7 +212,7 @@ every = sum(weight.numel() for weight in model.parameters())
 print(f"{trained:,} of {every:,} parameters were trained")
 
 # %% [markdown]
-# Why are a few hundred photos and a minute enough? Because both halves knew their trade. The encoder had learnt from photos and texts what tells items apart (how well that carries over to the photos here, the count above shows), and the language model could already put words in order. What was missing was a translation between them.
+# Why can a few hundred photos and a minute be enough at all? Because both halves knew their trade. The encoder had learnt from photos and texts what tells items apart (how well that carries over to the photos here, the count above shows), and the language model could already put words in order. What was missing was a translation between them.
 #
 # ## 3. What vision-language models are
 #
@@ -240,14 +240,18 @@ show_figure("landscape")
 # %% [markdown]
 # The large ones answer questions, read documents and follow instructions. MODA does one thing: it describes fashion items. That is why it may be small, and why you can train all of it yourself and understand every step.
 #
-# Where do its sentences come from? In section 1 from the catalogue's columns. Later from a large VLM, Phi-3 Vision, which describes each photo in its own words, after which a language model, Phi-3 Instruct, removes what a small model can't learn. A small model that learns from a large one's answers is called *distilled*.
+# Where do its sentences come from? In section 1 from the catalogue's columns. Later from a large VLM, Phi-3 Vision, which describes each photo in its own words, after which a language model, Phi-3 Instruct, removes what a small model can't learn. A small model that learns from a large one's answers is called *distilled*. On the way from photo to text:
+
+# %% cellView="form"
+# @title Figure: where the sentences come from { display-mode: "form" }
+show_figure("pipeline")
 
 # %% [markdown]
 # ## 4. What fits where
 #
 # ### 4.1 Count the parameters
 #
-# How large a model is needs no download: its *configuration*, a few numbers, says how many layers it has and how wide they are. PyTorch can build it on the *meta device*, where a tensor has a shape but no memory. Below are the published configurations of those relatives that the library transformers can build (MiniGPT-4 from the parts of BLIP-2 that it uses). PaLI was never published; for it we have to take the number in its name. Starting here? Run the setup cell, then the next one.
+# How large a model is needs no download: its *configuration*, a few numbers, says how many layers it has and how wide they are. PyTorch can build it on the *meta device*, where a tensor has a shape but no memory. Below are the published configurations of those relatives that the library transformers can build (MiniGPT-4 from the parts of BLIP-2 that it uses). PaLI's weights were never published; for it we take the number in its name. Starting here? Run the setup cell, then the next one.
 
 # %% tags=["start-here"]
 import torch
@@ -326,7 +330,8 @@ axis.set_yticklabels(f"{name}, quoted" if name in quoted else name for name in s
 axis.xaxis.set_major_formatter("{x:g}")
 axis.grid(axis="y", visible=False)
 axis.legend(loc="upper right")
-plots.stamp(figure, profile, note="calculated; dashed: memory of machines")
+figure.supxlabel("real sizes, in every profile; calculated · dashed: memory of machines", x=0.99,
+                 ha="right", fontsize=8)
 figure
 
 # %% [markdown]

@@ -180,7 +180,7 @@ print("sizes:", ", ".join(f"{width}x{height}: {n}" for (width, height), n in siz
 print("kinds:", ", ".join(f"{kind}: {n}" for kind, n in kinds.most_common()))
 
 # %% [markdown]
-# `L` would be a grey photo, `CMYK` one made for print. `moda_utils.catalog.open_photo` turns each of them into upright RGB, so no later notebook has to think of it again. The photos are higher than wide; exercise 2 asks what that costs.
+# `L` would be a grey photo, `CMYK` one made for print. `moda_utils.catalog.open_photo` turns each of them into upright RGB, so no later notebook has to think of it again. Most photos are taller than wide; exercise 2 asks what that costs.
 #
 # ## 3. Check every row
 #

@@ -88,7 +88,12 @@ print(f"{len(items)} items, {items.image_sha256.nunique()} different photos")
 # 4. the **decoder** reads them as if they were words, and then writes.
 #
 # The model that we train ourselves, from [notebook 04](04_model_assembly.ipynb) on, has the same order: encoder, projection, decoder. The whole of this one stands in `moda_utils/phi3_vision.py`.
-#
+
+# %% cellView="form"
+# @title Figure: from a photo to places of the prompt { display-mode: "form" }
+show_figure("tiles")
+
+# %% [markdown]
 # ### 1.1 Tiles
 #
 # The CLIP tower takes squares of a fixed size. A photo shrunk to one such square loses its small print, so Phi-3 Vision looks twice: at the whole photo in one square, the *global view*, and at the photo enlarged and cut into several. This is done with the settings of the public checkpoint: squares of 336 pixels, at most 4 tiles.
@@ -131,7 +136,7 @@ plots.stamp(made, profile, 1)
 made
 
 # %% [markdown]
-# The photo keeps its proportions: what is missing to whole tiles is filled with white. From the global view the decoder learns what the thing is, from the tiles how it is made.
+# The photo keeps its proportions: what is missing to whole tiles is filled with white.
 #
 # ### 1.2 How many places a photo takes
 #
@@ -275,11 +280,9 @@ task, rest = PROMPT_I.split("Exemple 1:")
 show_text(task)
 
 # %% [markdown]
-# * `<|user|>` opens a turn of the dialogue, in the form that Phi-3 was trained with.
 # * At `<|image_1|>` the vectors of the photo go.
 # * "Focus solely on the item": some photos show a person wearing it, but the catalogue sells the shirt.
 # * "gender, category, … color, and usage": the list of what has to be said. These columns stand in the catalogue, too, so we can check the answers.
-# * JSON, because a program has to find the description. `{"description": …}` can be read by any program, a chatty answer by none.
 
 # %% tags=["nbval-check-output"]
 examples, wishes = rest.split("Please ensure")
@@ -435,7 +438,7 @@ if not captioner:
 # %% [markdown]
 # Many steps are certain: a word that has begun must end, and JSON must close. Doubt sits where there is a choice, between attributes that the photo doesn't settle or between two ways to say the same.
 #
-# The last token is `<|end|>`, one of several that stop the answer. The public checkpoint's own configuration names just one, which the model doesn't write, and its users report answers without end; our processor names four.
+# The last token is `<|end|>`, one of several that stop the answer. The public checkpoint's own configuration names just one, and [not the one that the model writes](https://github.com/microsoft/onnxruntime-genai/issues/571); our processor names four.
 #
 # `Captioner` does the same, a little faster. And the photo beside it:
 
@@ -548,7 +551,7 @@ else:
     print(SKIPPED)
 
 # %% [markdown]
-# Equal photos were asked once: that is what "copied" means. Rows that this model wrote earlier with this prompt count too, even if it no longer fits into memory today; rows of another model or prompt stay in the file and are left alone.
+# Equal photos were asked once: that is what "copied" means. Rows of another model or prompt stay in the file and are left alone.
 
 # %%
 fields = ["product_id", "image_sha256", "raw", "description", "status"]
@@ -573,7 +576,7 @@ sample = described.sample(min(12, len(described)), random_state=0)
 show(sample) if len(sample) else print("no captions to show")
 
 # %% [markdown]
-# Compared with the templates of notebook 01, the sentences vary, and they mention what no column holds: sleeves, stripes, a bow. That is why we asked.
+# Compare them with the templates of notebook 01. Do they vary, and do they mention what no column holds, such as sleeves, stripes, a bow? That is why we asked.
 #
 # ## 6. The OCR problem
 #
@@ -633,8 +636,6 @@ shown = leaking.sample(min(8, len(leaking)), random_state=0)
 show(shown, "Captions that repeat printed words") if len(shown) else print("no leak found")
 
 # %% [markdown]
-# The prompt said "Do not write the text that is in the image", and then, to be sure, "ignore it". A prohibition names the very thing that should not come up, and it is up against three examples that each mention a striking detail.
-#
 # ### 6.2 How often
 #
 # *Predict first: in how many captions of photos with print does the word come back, although the prompt forbids it?* A rate is worth as much as its sample. The interval tells how far the rate could move with other photos from the same shop; if it is wide, raise `HOW_MANY`. (One thing it can't do: if *every* photo leaks, all resamples agree, and the interval shrinks to a point.)

@@ -459,7 +459,7 @@ plots.bars_with_intervals(criteria, profile=profile, n=len(both), ceilings=["ref
 # %% [markdown]
 # Hatched bars have *seen the row*, so they can hardly be wrong, and being right is no merit. What the plot shows is that the step works: after it, nothing in the texts contradicts the catalogue. Whether the catalogue is right about the photo, it does not show. If the shop calls a navy shirt black, the refined text now does so, too, and our model will learn it.
 #
-# So the interesting bar is the first one: what a model says that has only seen the photo. That is the ceiling for our own model, which sees no more.
+# So the interesting bar is the first one: what a model says that has only seen the photo. Our own model will see no more, so that is the bar to compare it with.
 #
 # ### 7.3 What only the photo knows
 #

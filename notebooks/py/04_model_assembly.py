@@ -60,8 +60,8 @@ profile = setup("04", PROFILE)
 #
 # MODA is the *Multimodal Object Description Assistant*. Two of its parts exist already, and each knows its trade:
 #
-# * an **image encoder** that has learnt which photos and texts belong together (FashionCLIP);
-# * a **language model** that has learnt which word follows which (OPT-125M).
+# * an **image encoder** that has learnt which photos and texts belong together ([FashionCLIP](https://doi.org/10.1038/s41598-022-23052-9), a [CLIP](https://arxiv.org/abs/2103.00020) trained further on fashion);
+# * a **language model** that has learnt which word follows which ([OPT-125M](https://arxiv.org/abs/2205.01068)).
 #
 # They don't understand each other. The third part, the **projection**, is new, and it is the whole idea: it turns what the encoder sees into something that the language model can read like a word.
 #
@@ -129,7 +129,7 @@ plots.photo_grid([photos[0], squares[0], photos[1], squares[1]],
 #
 # ### 2.2 From pixels to an embedding
 #
-# The encoder is a *Vision Transformer*. It cuts the square into patches, turns each into a vector, lets the vectors exchange information for some layers, and sums everything up in one vector. A last matrix gives it the length that photos and texts share. That is the photo's *embedding*.
+# The encoder is a [*Vision Transformer*](https://arxiv.org/abs/2010.11929). It cuts the square into patches, turns each into a vector, lets the vectors exchange information for some layers, and sums everything up in one vector. A last matrix gives it the length that photos and texts share. That is the photo's *embedding*.
 
 # %% tags=["nbval-check-output"]
 vision = model.config.vision_config
@@ -218,7 +218,7 @@ print(f"{widen.in_features} -> {widen.out_features} -> {narrow.out_features}")
 print("photos, places, numbers:", tuple(word.shape))
 
 # %% [markdown]
-# One photo has become one *place* of the language model's input. LLaVA and PaLI, its large relatives, use a single linear layer here (LLaVA later two layers with GELU, as MODA has), and give each photo hundreds of places. Is the bend worth it? That is a question for a measurement, and [notebook 8](08_ablations.ipynb), an extra, makes it.
+# One photo has become one *place* of the language model's input. [LLaVA](https://arxiv.org/abs/2304.08485) and [PaLI](https://arxiv.org/abs/2209.06794), its large relatives, use a single linear layer here (LLaVA later two layers with GELU, as MODA has), and give each photo hundreds of places. Is the bend worth it? That is a question for a measurement, and [notebook 8](08_ablations.ipynb), an extra, makes it.
 #
 # ## 5. One sequence
 #
@@ -284,13 +284,31 @@ with torch.inference_mode():
 print("same as the model's:", torch.allclose(loss, output.loss, atol=1e-5))
 print("questions that count:", int(counts.sum()))
 
-
 # %% [markdown]
 # Why was the attention mask not needed in our version? Padding stands *behind* the text, and the language model only looks back. What comes later can't change the answer to a question that counts.
 #
 # ## 7. Every parameter counted
 #
-# *Predict first: which of the three parts is the largest, and how much of the whole will be trained?* First the model in front of us. *Frozen* means that training will not change it.
+# *Predict first: which of the three parts is the largest, and how much of the whole will be trained?* Starting here? Run the setup cell, then the next one.
+
+# %% tags=["start-here"]
+import torch
+
+from moda_utils import plots
+from moda_utils.catalog import load_photos, open_photo
+from moda_utils.training import start_model
+
+model, processor = start_model(profile)  # the same weights as in section 1
+model.eval()
+files = sorted(load_photos(profile).glob("data/*/*/Images/*/*.jpg"))
+photos = [open_photo(file) for file in files[:: max(1, len(files) // 4)][:4]]
+with torch.inference_mode():
+    image_embeds = model.encode_images(processor(images=photos)["pixel_values"])
+narrow = model.projection[2]
+
+
+# %% [markdown]
+# First the model in front of us. *Frozen* means that training will not change it.
 
 # %% tags=["nbval-check-output"]
 def size(part):

@@ -78,8 +78,9 @@ for split, rows in dataset.items():
 # An item can have up to three descriptions: the *template* made from the catalogue's columns (notebook 1), the *raw* one that Phi-3 Vision read off the photo (2), and the *refined* one that Phi-3 Instruct made of both (3). Which shall MODA learn? Where an item lacks the kind that you choose here, the next one stands in.
 
 # %% cellView="form"
-# @title Which captions, and what about a run that is here already? { display-mode: "form" }
+# @title Which captions, how many epochs, and what about a run that is here already? { display-mode: "form" }
 CAPTIONS = "refined"  # @param ["refined", "raw", "template"]
+EPOCHS = 20  # @param {type:"integer"}
 EXISTING_RUN = "continue"  # @param ["continue", "load", "start over"]
 
 # %%
@@ -90,7 +91,7 @@ for kind in ("template", "raw", "refined"):
           f"{len(texts):5,}, such as: {item[f'description_{kind}'] or '-'}")
 
 # %% [markdown]
-# Refined ones are the choice made for you: they vary, and notebook 3 has held what they say against the catalogue. What a model makes of the other kinds, you can see for yourself: choose one, give section 8 another run name, and look in section 10 for words that the photo does not show. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
+# Refined ones are the choice made for you: they vary, and notebook 3 has held what they say against the catalogue. What a model makes of the other kinds, you can see for yourself: choose one, give section 8 another run name, and look in section 10 for words that the photo does not show. `EPOCHS` is the original's number; with real models on a CPU, fewer save hours. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
 #
 # ## 2. Encode every photo once
 #
@@ -116,8 +117,8 @@ with torch.inference_mode():
     pixel_values = processor(images=[photo.convert("RGB") for photo in few])["pixel_values"]
     model.encode_images(pixel_values.to(device)).cpu()  # or a GPU might not be done yet
 seconds = (time.perf_counter() - begin) / len(few) * dataset["train"].num_rows
-print(f"all training photos, once: {seconds:.1f} s; in each of {profile.epochs} epochs: "
-      f"{profile.epochs * seconds / 60:.1f} minutes")
+print(f"all training photos, once: {seconds:.1f} s; in each of {EPOCHS} epochs: "
+      f"{EPOCHS * seconds / 60:.1f} minutes")
 
 # %% [markdown]
 # `load_examples` encodes all photos and keeps the embeddings in a file, each under the fingerprint of its photo. Change one photo, and one photo is encoded again.
@@ -170,7 +171,7 @@ plots.stamp(figure, profile, len(lost), note="shaded: cut away")
 figure
 
 # %% [markdown]
-# In `mini`: every item is drawn in the middle of its photo, so the cut takes white paper only. Real photos are not so kind; the share above counts those at hand.
+# In `mini`: every item is drawn in the middle of its photo, so the cut takes hardly more than white paper. Real photos are not so kind; the share above counts those at hand.
 #
 # The other ways are to *pad* the photo to a square (nothing is lost, but the item gets smaller, between two black bars) or to *squeeze* it (nothing is lost, but shapes change). Both are settings of the image processor. Which one suits the encoder best, a simple test can tell: give each validation photo its nearest training photo. Do the two agree in product type, in colour, in gender? (± is the 95 % interval of a share; two shares whose intervals overlap may be equal.)
 
@@ -346,14 +347,14 @@ from dataclasses import asdict
 
 from moda_utils.training import plan_epoch, recipe
 
-config = recipe(profile)
+config = recipe(profile, epochs=EPOCHS)
 for name, value in asdict(config).items():
     print(f"{name:17}{value}")
 steps = len(plan_epoch(len(examples["train"]), 1, config))
 print(f"\n{config.epochs} epochs of {steps} steps: {config.epochs * steps} changes of the weights")
 
 # %% [markdown]
-# * **AdamW** adapts the size of a step to each weight.
+# * **[AdamW](https://arxiv.org/abs/1711.05101)** adapts the size of a step to each weight.
 # * The **learning rate** is high for a pretrained language model, but the projection has to start from nothing. It is multiplied by 0.8 after every second epoch: large steps first, small ones to settle.
 # * The order of the items is drawn anew in each epoch, from the **seed**: on one machine, with the same versions, the same seed gives the same run. Elsewhere sums are rounded in another order, and losses drift a little apart.
 # * **Snapshots** after a few epochs will show how the descriptions changed.
@@ -458,7 +459,16 @@ rising = last["loss"] > 1.02 * best["loss"]
 print("it has begun to learn by heart" if rising else "no sign yet of learning by heart")
 
 # %% [markdown]
-# Beside the original notebook's losses, which it printed itself: can its shape be recognised? Template captions, as it had them, use few words that are easy to foresee. Varied sentences leave more to guess, however well a model sees, so their validation loss stays higher.
+# And the original notebook's curve, drawn from the losses that it printed itself:
+
+# %% cellView="form"
+# @title Figure: the original notebook's losses { display-mode: "form" }
+from moda_utils import show_figure
+
+show_figure("seed_loss")
+
+# %% [markdown]
+# Both in one plot: can its shape be recognised? Template captions, as it had them, use few words that are easy to foresee. Varied sentences leave more to guess, however well a model sees, so their validation loss stays higher.
 #
 # > **In `mini`:** other models, another vocabulary, drawn photos: compare shapes, never heights.
 # >

@@ -59,7 +59,7 @@ profile = setup("06", PROFILE)
 # %% [markdown]
 # ## 1. The run, and the photos it has never seen
 #
-# Two things come from earlier notebooks: the catalogue with its splits (notebook 1) and the best weights of the run `moda` (notebook 5). First the curves of that run.
+# Two things come from earlier notebooks: the catalogue with its splits (notebook 1) and the best weights of the run `moda` (notebook 5).
 
 # %%
 from moda_utils import plots, require
@@ -69,13 +69,10 @@ from moda_utils.training import load_history
 run = require(profile.run_dir("moda") / "best", "05").parent
 catalog = load_catalog(profile.catalog_path)
 splits = {name: rows.reset_index(drop=True) for name, rows in catalog.frame.groupby("split")}
-history = load_history(run)
-best = history.best["epoch"]
-plots.loss_curves(history, profile=profile, n=len(splits["train"]), best=best)
+best = load_history(run).best
+print(f"the weights of epoch {best['epoch']}, validation loss {best['loss']:.3f}")
 
 # %% [markdown]
-# Solid is the loss on train, dash-dotted on validation; the dotted line marks the best epoch, whose weights were kept.
-#
 # The loss says how surprised the model is by the next piece of a word. It doesn't say whether a shoe is called a shoe. So let the model speak: one description for each photo of the **test** split, which neither training nor the choice of the best epoch has seen.
 
 # %%
@@ -155,14 +152,21 @@ for sentence in ("Rose gold heels for women", "Boyfriend jeans for women",
 for sentence in ("A coral saree for women", "Ein rotes Kleid für Mädchen", ""):
     print(f"{sentence!r:32}", read(sentence))
 
-
 # %% [markdown]
 # How far can the list be trusted? Its test set, written for the purpose, has more than 300 labelled sentences, traps included, and the tests demand that at least 98 of 100 attributes be found and that at least 98 of 100 found be right. What remains is an error of the ruler. It is small against the distance to the floors; between systems that are close it is not.
 #
 # ## 4. Five criteria
 #
-# Each criterion runs from 0 to 10 and can be checked by hand.
-#
+# Each criterion runs from 0 to 10 and can be checked by hand. The way from a sentence to its grades:
+
+# %% cellView="form"
+# @title Figure: how a description is graded { display-mode: "form" }
+from moda_utils import show_figure
+
+show_figure("evaluation")
+
+
+# %% [markdown]
 # > **What we do differently from the original guide.** A later version of it has the same five criteria, but a commercial language model gives the points. Here rules do: they cost nothing, say the same every time, and can be disputed word by word. Section 10.3 asks what a judge would have to prove first.
 #
 # | Criterion | Compares | Score |
@@ -314,7 +318,7 @@ for source, notebook in (("raw", "02"), ("refined", "03")):
 print(missing or "all teachers are here")
 
 # %% [markdown]
-# One photo, the one that MODA describes worst, described by all of them:
+# One photo, the one that MODA describes worst, described by all of them.
 
 # %%
 one = grades.overall.idxmin()
@@ -326,9 +330,9 @@ for name, descriptions in said.items():
 # %% [markdown]
 # ## 6. The result
 #
-# `evaluate` scores all systems on the same photos and writes one JSON file. Every score and every interval from here on is read from it; what is measured later is added to it, and small counts beside them are made on the spot.
+# `evaluate` scores all systems on the same photos and writes one JSON file. Every score and every interval from here on is read from it.
 #
-# Each value comes with a 95% **interval**: score again and again a test set of equal size, drawn with replacement from this one, and keep the middle 95 of 100 results. What is drawn are *groups*, not photos, for two photos of one product are not two independent facts. Where two intervals are far apart, the order of the systems is no accident of these photos.
+# Each value comes with a 95% **interval**: score again and again a test set of equal size, drawn with replacement from this one, and keep the middle 95 of 100 results. What is drawn are *groups*, not photos, for two photos of one product are not two independent facts. Where two intervals are far apart, the order of the systems is no accident of these photos. *Predict first: on which criterion is MODA closest to a floor, and which of the others does it not beat?*
 
 # %%
 from moda_utils.evaluation import ATTRIBUTES, CRITERIA, SYSTEMS, evaluate, printed_words
@@ -425,7 +429,7 @@ for name in [name for name in lower if name in ATTRIBUTES]:
         print(f"  {name}: {system} mostly says {' or '.join(shares) or 'nothing'}")
 
 # %% [markdown]
-# How can a trained model be worse than one fixed sentence? Majority takes the likeliest value of *each column by itself*. Blind takes the likeliest *next word*, from left to right: once it has begun with "A pair of", shoes have to come, and from there on it names what is likeliest *for what has been said so far*, even if most items are for somebody else. So a little below is no fault of the training. It can show on any criterion, and most easily on gender, which hangs on the type of the item.
+# How can a trained model be worse than one fixed sentence? Majority takes the likeliest value of *each column by itself*. Blind takes the likeliest *next word*, from left to right: once it has begun with "A pair of", shoes have to come, and from there on it names what is likeliest *for what has been said so far*, even if most items are for somebody else. So a little below is no fault of the training.
 #
 # One trap is left. Where not a single mistake was seen, drawing again can't draw one, and the interval has no width. That is not certainty. The *rule of three* says what is: if none of `n` independent products fails, up to about `3 / n` of all products may still fail, at 95%.
 
@@ -466,12 +470,11 @@ for name, other in theirs.items():
               f"    {name}: {said[name][index]}")
 
 # %% [markdown]
-# Why can a trained model lose to a copy, to four separate guesses, or to a form letter?
+# Why can a trained model lose to a copy, or to four separate guesses? (The template has seen the answers.)
 #
 # * **Nearest** copies one whole description that fits its item. Where nearly every item has a look-alike in train, that is hard to beat; where a product has none, it must fail.
 # * **Zero-shot** decides each attribute on its own. MODA has learnt which words go together. Mostly that helps; it harms where an item is unusual, for then the likely sentence is stronger than what the photo shows.
 # * **MODA** takes more steps, and each can fail; and it learns its captions' mistakes.
-# * The **template** sees the answers. What MODA lacks to it is all that is left to gain.
 #
 # What speaks for MODA, then? It needs no catalogue when it describes, and it says in free sentences whatever its captions taught it, about items that look like no other.
 
@@ -565,19 +568,13 @@ print("classes with fewer than five test photos:",
       {column: len(classes) for column, classes in result["small_classes"].items()})
 table(everyone, lambda score: score["macro"])
 
+
 # %% [markdown]
 # Look at style first: majority loses most of its score, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes. Classes of fewer than five photos can hardly be judged.
 #
 # ### 8.2 Gender, or category in disguise?
 #
-# Which items are there for whom? Count before you praise a gender score.
-
-# %%
-print(pd.crosstab(catalog.frame.category, catalog.frame.gender).to_string())
-
-
-# %% [markdown]
-# A zero is a combination that the catalogue doesn't have. Where clothes are for children only and shoes for adults only (so it is in the set of this course), gender and category are **confounded**: see a shoe, and *boy* and *girl* are out. How much is left when that shortcut is taken into account?
+# In the set of this course clothes are for children only and shoes for adults only (notebook 1): gender and category are **confounded**. See a shoe, and *boy* and *girl* are out. How much is left when that shortcut is taken into account?
 
 # %%
 def guessed_from(column):
@@ -593,7 +590,7 @@ print(f"gender as MODA says it: {scores['moda']['gender']['value']:.2f}")
 plots.confusion(result["confusions"]["gender"], profile=profile, title="Gender")
 
 # %% [markdown]
-# Only what MODA has above the line for the product type comes from looking at more than the type of the item. And see whether a boy's item is ever called a man's. If not, that need not be because it knows boys from men; knowing shirts from shoes is enough. What it would say of a man's T-shirt, nobody can tell from these photos: a shop where men wear shirts has to test it anew.
+# Only what MODA has above the line for the product type comes from looking at more than the type of the item. And see whether a boy's item is ever called a man's. If not, that need not be because it knows boys from men; knowing shirts from shoes is enough.
 #
 # ### 8.3 The texts themselves
 #
@@ -891,7 +888,7 @@ check("06.3")
 # %% [markdown]
 # ## Save and stop
 #
-# `evaluation/moda.json` holds every number of this notebook, `runs/moda/best/` the model. On Colab, copy both to a folder of your mounted Drive before you end the runtime (*Runtime > Disconnect and delete runtime*).
+# `evaluation/moda.json` holds the scores of this notebook, `runs/moda/best/` the model. On Colab, copy both to a folder of your mounted Drive before you end the runtime (*Runtime > Disconnect and delete runtime*).
 
 # %% cellView="form"
 # @title Copy the small artefacts to a folder { display-mode: "form" }

@@ -430,10 +430,7 @@ plots.before_after([paths[index] for index in three],
 plots.bars_with_intervals(scores, profile=profile, n=len(test))
 
 # %% [markdown]
-# Where the whiskers of two bars overlap, the difference is none that these photos could show.
-
-# %% [markdown]
-# The two bars of a criterion come from the same photos, so compare them *photo by photo*: take the difference of the grades for each, and draw groups again for its interval, as in notebook 6. The aim was to lose at most one hundredth of the overall grade.
+# Where whiskers overlap, nothing is settled yet: the two bars of a criterion come from the same photos, so compare them *photo by photo*: take the difference of the grades for each, and draw groups again for its interval, as in notebook 6. The aim was to lose at most one hundredth of the overall grade.
 
 # %%
 import numpy as np

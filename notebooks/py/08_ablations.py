@@ -177,7 +177,8 @@ some = [*gap.index[:2], *gap.index[::-1][:2]]
 captions = [f"catalogue: {', '.join(rows.loc[i, ['colour', 'product_type', 'gender', 'usage']])}"
             f"\n\nlinear: {said['linear'][i]}\n\nmoda: {said['moda'][i]}" for i in some]
 plots.photo_grid([catalog.root / rows.image[i] for i in some], captions, profile=profile,
-                 title="moda ahead, moda ahead, linear ahead, linear ahead", n=len(rows))
+                 title=", ".join(f"{'linear' if gap[i] > 0 else 'moda'} ahead" if gap[i] else "equal"
+                                 for i in some), n=len(rows))
 
 # %% [markdown]
 # ### 3.1 Does it use its bend?
@@ -339,7 +340,7 @@ forest({f"{one} - {other}\n({asks})": minus(one, other, few)
 #
 # * **The claim** left of zero: the non-linear projection helps. Right of it: it harms. Across it: no answer but a bound.
 # * **At a third of the learning rate**: a recipe can suit one of two models better. If the difference shrinks or turns here, the first row compared recipes, at least in part. The third row sets the linear projection at the usual rate against MODA at the slow one: the claim, with a recipe that may suit MODA better.
-# * **The bend** makes the difference if its two rows lie away from zero on the same side, **the weights** if theirs do. One row of the bend and one of the weights add up to the claim. But remember section 2: both rows with `narrow` contain its bottleneck as well, both rows with `linear-deep` one more layer. They narrow the question down; they do not take it apart cleanly.
+# * **The bend** makes the difference if its two rows lie away from zero on the same side, **the weights** if theirs do. One row of the bend and one of the weights add up to the claim. With what section 2 said of both, they narrow the question down and do not take it apart cleanly.
 
 # %%
 for (one, other), asks in questions.items():
@@ -355,7 +356,7 @@ for criterion in CRITERIA:
     print(f"{criterion.replace('_', ' '):20} {says('linear', 'moda', few, criterion)}")
 
 # %% [markdown]
-# Whoever looks at five criteria has five chances to be fooled: of twenty intervals at 95%, one misses the truth on average. A single criterion that stands out, while the overall grade doesn't, is a question for the next experiment, not an answer of this one. And what does the experiment say to the claim? The next cell decides by the one comparison that was named beforehand.
+# Whoever looks at five criteria has five chances to be fooled: of twenty intervals at 95%, one misses the truth on average. A single criterion that stands out, while the overall grade doesn't, is a question for the next experiment, not an answer of this one. The next cell decides by the one comparison that was named beforehand.
 
 # %%
 if pairs["high"] < 0:
@@ -367,28 +368,21 @@ else:
               f"{max(0, pairs['high']):.2f} for the linear one would fit")
 print(f"In `mini`, with {few['items']} drawn items and this recipe: {answer} (points of ten).")
 
-
 # %% [markdown]
 # That sentence holds for one recipe. Whoever quotes it should quote the following with it: the same at a third of the learning rate, what that rate alone does to MODA, and whether the runs had finished learning. A best epoch in the middle says that they had. One at the end says that longer training might move both, and not by the same amount.
 
 # %%
-def whole_answer():
-    """The claim, and all that has to stand beside it."""
-    for one, other, about in (("linear", "moda", "the claim"),
-                              ("linear-slow", "moda-slow", "at a third of the learning rate"),
-                              ("moda-slow", "moda", "what that rate alone does to MODA"),
-                              ("linear", "moda-slow", "linear against MODA at that rate")):
-        print(f"{about + ':':34} {one} - {other}: {says(one, other, few)}")
-    print(f"{'with all items:':34} linear - moda: {says('linear', 'moda', all_items)}")
-    for name in ("linear", "moda", "linear-slow", "moda-slow"):
-        print(f"{name:12} best epoch {few['rows'][name]['best_epoch']:g} of {drawn.epochs} (median)")
-
-whole_answer()
+for one, other, about in (("linear", "moda", "the claim"),
+                          ("linear-slow", "moda-slow", "at a third of the learning rate"),
+                          ("moda-slow", "moda", "what that rate alone does to MODA"),
+                          ("linear", "moda-slow", "linear against MODA at that rate")):
+    print(f"{about + ':':34} {one} - {other}: {says(one, other, few)}")
+print(f"{'with all items:':34} linear - moda: {says('linear', 'moda', all_items)}")
+for name in ("linear", "moda", "linear-slow", "moda-slow"):
+    print(f"{name:12} best epoch {few['rows'][name]['best_epoch']:g} of {drawn.epochs} (median)")
 
 # %% [markdown]
-# Where the first two lines differ, part of the answer belongs to the recipe: its learning rate suits one projection better than the other. Where the third line is about as large as the first, so does a good part of it.
-#
-# And what could the experiment have missed? The reach of the interval is no promise that a difference of that size is seen. A true difference as large as the reach gives an interval without zero only about every other time; to find one in four of five experiments, it has to be larger by about two fifths.
+# Where the third line is about as large as the first, a good part of the answer belongs to the learning rate. And what could the experiment have missed? The reach of the interval is no promise that a difference of that size is seen:
 
 # %%
 reach = (pairs["high"] - pairs["low"]) / 2
@@ -483,7 +477,7 @@ facts("patches-linear")
 #
 # ### 7.3 LLaVA-1.5: every patch, through two layers
 #
-# *Stands for*: the same, with two layers and a GELU as wide as the language model. LLaVA's authors made that step and reported a gain. *How far it goes*: as in section 7.2; LLaVA-1.5 also has larger photos and more data. The right neighbour for this row is not MODA but section 7.2: it is the projection question once more, with patches.
+# *Stands for*: the same, with two layers and a GELU as wide as the language model. *How far it goes*: as in section 7.2; LLaVA-1.5 also has larger photos and more data. The right neighbour for this row is not MODA but section 7.2: it is the projection question once more, with patches.
 
 # %%
 facts("patches-mlp", against="patches-linear")
@@ -493,7 +487,7 @@ print("minus moda,", says("patches-mlp", "moda", few))
 # %% [markdown]
 # ### 7.4 PaLI and PaliGemma: places that see each other
 #
-# *Stands for*: every patch, one linear layer, and attention in both directions within the image. In a usual decoder each place sees only what stands before it, which makes little sense for patches: the upper left corner would never hear of the lower right. *How far it goes*: PaLI has an encoder-decoder language model, whose encoder sees all of its input by design; PaliGemma opens the mask in a decoder, as ours does, and includes the question in it. Neither is a small specialist.
+# *Stands for*: every patch, one linear layer, and attention in both directions within the image. In a usual decoder each place sees only what stands before it, which makes little sense for patches: the upper left corner would never hear of the lower right. *How far it goes*: PaLI has an encoder-decoder language model, whose encoder sees all of its input by design; PaliGemma opens the mask in a decoder, as ours does, and includes the question in it.
 #
 # The mask by hand: a place may look at those before it, and at every place of the image.
 
@@ -532,7 +526,7 @@ print("minus moda,", says("patches-prefix", "moda", few))
 facts("unfrozen")
 
 # %% [markdown]
-# PaliGemma also trains its encoder, which is the row `unfrozen`: here with MODA's one place, to change one thing at a time. It costs what the frozen encoder saved, for every photo has to be encoded again at every step. With few items there is also much to spoil.
+# PaliGemma also trains its encoder, which is the row `unfrozen`: here with MODA's one place, to change one thing at a time. It costs what the frozen encoder saved, for every photo has to be encoded again at every step.
 #
 # ### 7.5 MiniGPT-4: the language model stays as it is
 #
@@ -646,17 +640,17 @@ print(f"all rows: {min(row['ms_per_caption'] for row in stored['rows'].values())
       f"{max(row['ms_per_caption'] for row in stored['rows'].values()):.1f}")
 
 # %% [markdown]
-# Differences from MODA, the best row first. Those within half a point need a scale of their own:
+# Differences from MODA, the best row first. The axis is linear up to half a point, and logarithmic beyond:
 
 # %%
 others = {name: minus(name, "moda", few) for name in few["rows"] if name != "moda"}
 others = dict(sorted(others.items(), key=lambda pair: -pair[1]["value"]))
-near = {name: f for name, f in others.items() if abs(f["value"]) < 0.5}
-forest({f"{name} - moda": f for name, f in near.items()}, "Rows within half a point", few)
-
-# %%
-forest({f"{name} - moda": f for name, f in others.items() if name not in near},
-       "Rows farther away", few)
+figure = forest({f"{name} - moda": f for name, f in others.items()}, "All rows", few)
+axis = figure.axes[0]
+axis.set_xscale("symlog", linthresh=0.5)
+axis.set_xticks(ticks := [-5, -2, -1, -0.5, -0.25, 0, 0.25, 0.5], [f"{tick:g}" for tick in ticks])
+axis.minorticks_off()
+figure
 
 # %% [markdown]
 # Before you believe in any single row: how many of these would stand out by luck?
@@ -674,14 +668,15 @@ print("below:", ", ".join(name for name in clear if clear[name]["high"] < 0) or 
 # %%
 figure, axes = plots.figure(height=3.4)
 axis, seconds = axes[0, 0], {name: row["seconds_per_epoch"] for name, row in stored["rows"].items()}
-names = {}
+named = {}  # what lies close together shares one label
 for name in [name for name in others if name != "blind"]:
     spot = seconds[name], others[name]["value"]
     axis.plot(*spot, "o", color=plots.BLUE)
     if abs(spot[1]) > 0.4 or spot[0] > 1.25 * seconds["moda"]:
-        names.setdefault(tuple(round(number, 1) for number in spot), [spot]).append(name)
-for spot, *alike in names.values():
-    axis.annotate(", ".join(alike), spot, (6, -3), textcoords="offset points", fontsize=8)
+        named.setdefault((round(spot[0], 1), round(2 * spot[1])), {})[name] = spot
+for alike in named.values():
+    axis.annotate(", ".join(alike), max(alike.values()), (6, -3), textcoords="offset points",
+                  fontsize=8)
 axis.plot(seconds["moda"], 0, "D", color=plots.VERMILION, label="moda")
 axis.set(xlabel="seconds per epoch, all items", ylabel="overall grade minus MODA's",
          xlim=(0, 1.4 * max(seconds.values())))
@@ -695,15 +690,11 @@ figure
 # %% [markdown]
 # ## 10. What this says about the real model, and what not
 #
-# **It says**: how this question can be answered, with what effort, and what came out for small models on drawn photos; and that the code for every row works. What came out, whole:
-
-# %%
-whole_answer()
-
-# %% [markdown]
+# **It says**: how this question can be answered, with what effort, and what came out for small models on drawn photos (section 5 has it whole); and that the code for every row works.
+#
 # **Its limits**: one encoder, one catalogue, one recipe. Seeds vary all that is left to chance *within* these; no interval here covers another encoder, other photos, or more epochs. The learning rate was varied once, downwards, and no projection was given the rate that suits it best.
 #
-# **It does not say** what FashionCLIP and OPT-125M would do on real photos. The small encoder was trained on drawings of the same kind, so its embedding holds colour and type in a form that any projection can read. Real embeddings hold more, and less tidily; FashionCLIP's is four times as wide; OPT-125M has four times the layers behind the projection to bend with. Each of these could turn the answer, and not all of them in the same direction. Nobody should quote a figure of this page as one of the real MODA.
+# **It does not say** what FashionCLIP and OPT-125M would do on real photos. The small encoder was trained on drawings of the same kind; FashionCLIP's embedding is four times as wide, and OPT-125M has four times the layers behind the projection to bend with. Each of these could turn the answer, in one direction or the other. Nobody should quote a figure of this page as one of the real MODA.
 #
 # The same commands answer it there. With a GPU, after notebook 1:
 
