@@ -27,16 +27,7 @@ MOST = 32  # photos at once
 INTRO = """# MODA
 Drop photos of clothes or shoes, or pick an example.
 Photos go to the machine that runs this page, and no further."""
-STYLE = """
-#examples .grid-wrap {min-height: 0; height: auto}
-.card {display: flex; gap: 16px; align-items: center; padding: 12px 0; border-top: 1px solid #ddd}
-.card img {width: 120px; height: 160px; object-fit: contain; background: white; border-radius: 6px}
-.card .said {font-size: 1.15rem; margin: 0 0 8px}
-.card .chip {display: inline-block; padding: 2px 10px; margin: 0 6px 6px 0; border-radius: 12px;
-  background: #0072B2; color: white; font-size: .85rem}
-.card .wrong {color: #B34700; margin: 0}
-.card .file, .card .took {color: inherit; opacity: .8; font-size: .85rem}
-"""
+STYLE = Path(__file__).with_name("demo.css").read_text(encoding="utf-8")
 FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]  # what the reader's machine has
 
 

@@ -36,16 +36,8 @@ ORIGINAL_LOSSES = (
     (15, 0.218, 0.224), (18, 0.192, 0.204), (20, 0.185, 0.203),
 )  # fmt: skip
 
-STYLE = {
-    "axes.grid": True, "axes.axisbelow": True, "axes.edgecolor": "#666666", "grid.color": "#E3E3E3",
-    "axes.spines.right": False, "axes.spines.top": False, "legend.frameon": False,
-    "axes.titlelocation": "left", "axes.titlesize": 11, "axes.titleweight": "bold",
-    "font.size": 10, "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
-    "text.color": INK, "axes.prop_cycle": matplotlib.cycler(color=PALETTE), "figure.dpi": 100,
-    # Opaque: a transparent figure vanishes on a dark page.
-    "figure.facecolor": "white", "savefig.facecolor": "white",
-}  # fmt: skip
-matplotlib.rcParams.update(STYLE)
+matplotlib.rc_file(Path(__file__).with_name("course.mplstyle"), use_default_template=False)
+matplotlib.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=PALETTE)
 
 
 class CourseFigure(Figure):
