@@ -6,7 +6,6 @@ optimizer step and per validation, `state.pt` all that is needed to go on (gone 
 with the lowest validation loss.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -26,6 +25,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from moda_utils.features import Examples
+from moda_utils.journal import fingerprint
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
 from moda_utils.storage import atomic_dir, atomic_path, read_json, write_json, writing
 
@@ -111,13 +111,11 @@ def passport(
     """
     data: dict[str, Any] = {"captions": train_set.captions}
     for split, examples in (("training", train_set), ("validation", validation_set)):
-        texts = json.dumps([examples.names, examples.descriptions]).encode()
         weights = torch.linspace(1, 2, len(examples))
         embeds = examples.image_embeds.flatten(1).float()  # (N, D)
         data[f"{split} items"] = len(examples)
-        data[f"{split} descriptions"] = hashlib.sha256(texts).hexdigest()[:16]
-        photos = json.dumps(examples.shas).encode()
-        data[f"{split} photos"] = hashlib.sha256(photos).hexdigest()[:16]
+        data[f"{split} descriptions"] = fingerprint([examples.names, examples.descriptions])
+        data[f"{split} photos"] = fingerprint(examples.shas)
         data[f"{split} embeddings"] = float((weights @ embeds).abs().sum())
     trained = sum(weight.numel() for weight in trained_weights(model).values())
     about = {"trained weights": trained, "trained on": model.config.trained_on}
@@ -144,7 +142,6 @@ class RunFolder:
         self.optimizer, self.schedule = optimizer, schedule
         self.main, self.history = main, History()
         self.epoch, self.position, self.step = 1, 0, 0
-        self._written = 0  # rows that metrics.jsonl holds
         self._best: dict[str, Tensor] = {}  # the best epoch's weights, until best/ holds them
         self._saved = self._started = self._last_step = time.monotonic()
 
@@ -196,7 +193,7 @@ class RunFolder:
             self._say(f"{self.folder.name} goes on in epoch {self.epoch}, after step {self.step}.")
         elif self.main:
             write_json(path, self._passport | {"finished": False})
-            self._write_rows(anew=True)
+            self._write_rows()
             trained = sum(weight.numel() for weight in trained_weights(self.model).values()) / 1e6
             every = sum(weight.numel() for weight in self.model.parameters()) / 1e6
             print(
@@ -299,7 +296,6 @@ class RunFolder:
         # Rows that were written after the state was saved will be measured again.
         rows = load_history(self.folder).rows
         self.history = History([row for row in rows if row["step"] <= self.step])
-        self._write_rows(anew=True)
         self._started = time.monotonic() - state["seconds"]
         return True
 
@@ -308,18 +304,10 @@ class RunFolder:
         place |= {"lr": self.optimizer.param_groups[0]["lr"], "tokens": tokens}
         self.history.rows.append(place | {"seconds": time.monotonic() - self._started} | more)
 
-    def _write_rows(self, anew: bool = False) -> None:
-        path, rows = self.folder / "metrics.jsonl", self.history.rows
-        lines = [json.dumps(row) + "\n" for row in rows[0 if anew else self._written :]]
-        if self.main and anew:
-            with atomic_path(path) as temporary:
-                temporary.write_text("".join(lines))
-        elif self.main:
-            with open(path, "a", encoding="utf-8") as file:
-                file.writelines(lines)
-                file.flush()
-                os.fsync(file.fileno())
-        self._written = len(rows)
+    def _write_rows(self) -> None:
+        if self.main:
+            with atomic_path(self.folder / "metrics.jsonl") as path:
+                path.write_text("".join(json.dumps(row) + "\n" for row in self.history.rows))
 
     def _write_best(self) -> None:
         if self._best and self.main:
