@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
+from .storage import writing
+
 Row = dict[str, Any]
 IDS = ("product_id", "image_sha256")
 LOCK_SECONDS = 10.0  # how long to wait for another process that is writing at this moment
@@ -120,14 +122,9 @@ class Journal:
                     self._lock_works = False
                     text = f"can't be locked here ({error}): write it from one notebook at a time."
                     warnings.warn(f"{self.path.name} {text}", stacklevel=4)
-            try:
-                with open(self.path, "a+b") as file:
-                    _repair(file)  # any process may have been killed in the middle of its line
-                    yield file
-            except OSError as error:
-                reason = f"{error.strerror or error}: free some space or choose another MODA_HOME"
-                message = f"{self.path} can't be written ({reason}); earlier rows are intact."
-                raise OSError(error.errno, message) from error
+            with writing(self.path), open(self.path, "a+b") as file:
+                _repair(file)  # any process may have been killed in the middle of its line
+                yield file
 
 
 def _parse(line: bytes) -> Row | None:
