@@ -134,6 +134,17 @@ def test_on_a_phone_the_contents_fold_open_and_lead_to_a_section(browser, site):
     assert browser.execute_script("return document.querySelector(':target') !== null")
 
 
+def test_on_a_phone_a_figure_is_whole_and_grows_when_touched(browser, site):  # noqa: F811
+    browser.show(site / f"{NOTEBOOKS[0].stem}.html", PHONE)
+    widths = "return [...document.querySelectorAll('.output_png img')].map(i => i.offsetWidth)"
+    before = browser.execute_script(widths)
+    assert before and max(before) < PHONE
+    browser.find_element(By.CSS_SELECTOR, ".output_png").click()
+    after = browser.execute_script(widths)
+    assert after[0] > PHONE
+    assert after[1:] == before[1:]
+
+
 def test_cards_and_steps_lead_through_the_course(browser, site):  # noqa: F811
     browser.show(site / "index.html")
     browser.find_element(By.CSS_SELECTOR, ".card a").click()

@@ -113,7 +113,7 @@ def test_unknown_notebooks_and_settings_are_one_sentence(tmp_path):
 def test_pages_ask_nothing_from_outside(tmp_path):
     notebook = small_notebook("print(1)")
     notebook.cells[3].outputs = [
-        nbformat.v4.new_output("stream", name="stdout", text="<b>not bold</b>\n"),
+        nbformat.v4.new_output("stream", name="stdout", text=f"<b>not bold</b> {ROOT}/a.txt\n"),
         nbformat.v4.new_output("display_data", data={"image/png": png()}),
     ]
     lessons = [
@@ -148,7 +148,8 @@ def test_pages_ask_nothing_from_outside(tmp_path):
     assert 'href="01_dataset.html"' in page
     assert 'class="next" href="07_use_it.html"' in page
     assert '<a href="#1.-Why' in page
-    assert "&lt;b&gt;not bold" in page
+    assert "&lt;b&gt;not bold&lt;/b&gt; a.txt" in page  # no path of this machine
+    assert 'alt="Figure in: 1. Why $x$"' in page
     assert re.search(r"<details class=\"fold\">\s*<summary>", page)
     core, extras = index.split("<h2>Extras</h2>")
     assert "01_dataset.html" in core

@@ -155,6 +155,7 @@ def write_page(
     _fold_forms(soup)
     _local_pictures(soup)
     _local_links(soup, {item.stem for item in lessons}, home)
+    _name_figures(soup)
     for table in soup.select(".text_cell table"):
         table.wrap(soup.new_tag("div", attrs={"class": "scroll"}))
     for frame in soup.select("table.dataframe"):  # pandas' own look, for the page's
@@ -278,7 +279,8 @@ def _contents(headings: Sequence[Heading]) -> str:
 
 def _with_forms_tagged(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy in which cells that Colab folds to a form say so by a tag: nbconvert shows tags."""
-    copy = nbformat.from_dict(notebook)
+    # Pages may be shown to others: paths on them begin at the repository, not at this disk.
+    copy = nbformat.reads(nbformat.writes(notebook).replace(f"{ROOT}{os.sep}", ""), as_version=4)
     for cell in copy.cells:
         if "cellView" in cell.metadata:
             cell.metadata.tags = [*cell.metadata.get("tags", []), "form"]
@@ -295,6 +297,18 @@ def _fold_forms(soup: BeautifulSoup) -> None:
         summary.string = title[1] if title else "Code"
         source.wrap(details)
         details.insert(0, summary)
+
+
+def _name_figures(soup: BeautifulSoup) -> None:
+    """A figure is announced by its section, as nothing else describes it; it can be touched."""
+    section = "figure"
+    for found in soup.select(".text_cell :is(h1, h2, h3), .output_png"):
+        if "output_png" not in found.get("class", []):
+            section = f"Figure in: {found.get_text().removesuffix('¶').strip()}"
+            continue
+        found["tabindex"] = "0"  # see pages.css: on a phone, a figure in focus is enlarged
+        for image in found.select("img"):
+            image["alt"] = section
 
 
 def _local_pictures(soup: BeautifulSoup) -> None:
