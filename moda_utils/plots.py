@@ -122,7 +122,6 @@ def before_after(
     texts: Mapping[str, Sequence[str]],
     *,
     profile: Profile,
-    title: str = "",
     longest: int = 90,
 ) -> CourseFigure:
     """The same photos with several texts each, such as those of an untrained and a trained model.
@@ -136,7 +135,7 @@ def before_after(
         "\n\n".join(f"{label}: {row[place]}" for label, row in shown.items())
         for place in range(len(photos))
     ]
-    return photo_grid(photos, captions, profile=profile, columns=len(photos), title=title)
+    return photo_grid(photos, captions, profile=profile, columns=len(photos))
 
 
 def counts(*series: pd.Series, profile: Profile, top: int = 12) -> CourseFigure:

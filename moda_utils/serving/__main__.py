@@ -62,19 +62,18 @@ def _describe_files(
     names: Sequence[str], table: Path | None, moda: Moda, processor: ModaProcessor
 ) -> int:
     """Print a line, or write a row, for each photo; 1 if one of them failed."""
-    found = list(_find_photos(names))
     named: dict[str, str] = {}  # once each, however often they are named
-    for photo in found:
-        if isinstance(photo, str):
-            named.setdefault(os.path.abspath(photo), photo)
-    problems = [problem for problem in found if isinstance(problem, Exception)]
-    for problem in problems:
-        print(problem, file=sys.stderr)
+    failed = 0
+    for found in _find_photos(names):
+        if isinstance(found, Exception):
+            failed += 1
+            print(found, file=sys.stderr)
+        else:
+            named.setdefault(os.path.abspath(found), found)
     done = _open_table(table) if table else set()
     todo = [photo for path, photo in named.items() if path not in done]
     if len(todo) < len(named):
         print(f"{len(named) - len(todo)} photos are in {table} already.", file=sys.stderr)
-    failed = len(problems)
     with tqdm(total=len(todo), unit="photo", disable=None) as bar:  # only in a terminal
         for photo, result in zip(todo, describe_each(todo, moda, processor), strict=True):
             bar.update()
