@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from descriptions import draw_fresh
 
 from moda_utils.catalog import load_catalog
-from moda_utils.evaluation import CRITERIA, grade, score
+from moda_utils.evaluation import CRITERIA, grade, paired_difference, score
 from moda_utils.fast import FastModa
 from moda_utils.profiles import ROOT, Profile, get_profile
 from moda_utils.serving import generate_texts, load_model, open_checked
@@ -35,17 +34,6 @@ def said(model: Any, processor: Any, pixels: list[Tensor]) -> list[str]:
     return generate_texts(model, processor, embeds)[0]
 
 
-def difference(values: pd.Series, frame: pd.DataFrame) -> dict[str, float]:
-    """Mean of differences (N,), and its 95 % interval by drawing groups of equal photos again."""
-    groups = frame.get("group", pd.Series(range(len(frame)), frame.index))
-    parts = values.groupby(groups).agg(["sum", "count"]).to_numpy()  # (G, 2)
-    drawn = np.random.default_rng(0).integers(len(parts), size=(2000, len(parts)))
-    sums = np.stack([parts[rows].sum(axis=0) for rows in drawn])  # (2000, 2)
-    low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
-    figures = {"value": values.mean(), "low": low, "high": high}
-    return {name: round(float(figure), 4) for name, figure in figures.items()}
-
-
 def measure(folder: Path, root: Path, frame: pd.DataFrame) -> dict[str, Any]:
     """Describe the photos of `frame` with both forms of the model in `folder`."""
     plain, processor = load_model(folder)
@@ -55,13 +43,15 @@ def measure(folder: Path, root: Path, frame: pd.DataFrame) -> dict[str, Any]:
     forms = {"float32": plain.cpu(), "int8": FastModa.from_folder(folder)}
     texts = {name: said(model, processor, pixels) for name, model in forms.items()}
     scores = {name: score(text, frame)["criteria"] for name, text in texts.items()}
-    grades = {name: grade(text, frame)[[*CRITERIA]] for name, text in texts.items()}
-    change = grades["int8"] - grades["float32"]
+    grades = {name: grade(text, frame) for name, text in texts.items()}
     return {
         "n": len(frame),
         "texts_changed": sum(a != b for a, b in zip(*texts.values(), strict=True)),
         "criteria": scores,
-        "int8_minus_float32": {name: difference(change[name].dropna(), frame) for name in CRITERIA},
+        "int8_minus_float32": {
+            name: paired_difference(grades["int8"][name], grades["float32"][name], frame)
+            for name in CRITERIA
+        },
         "allowed_loss": round(scores["float32"]["overall"]["value"] / 100, 4),
     }
 

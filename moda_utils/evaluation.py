@@ -42,7 +42,7 @@ SYSTEMS = (  # what a report shows side by side: floors, rivals, ceilings, and M
 )  # fmt: skip
 MIN_ITEMS = 5  # a class with fewer says little: it is listed
 
-_PROMPTS = {  # what a photo is compared with to tell one attribute
+PROMPTS = {  # what a photo is compared with to tell one attribute
     "colour": "a photo of {} item",
     "usage": "{} item",
     "product_type": "a photo of {}",
@@ -122,6 +122,25 @@ def score(
         "states_nothing": sum(attributes == Attributes() for attributes in read),
         "unknown": dict(Counter(word for found in read for word in sorted(found.unknown))),
     }
+
+
+def paired_difference(
+    after: Sequence[float], before: Sequence[float], frame: pd.DataFrame, seed: int = 0
+) -> dict[str, float | int | None]:
+    """Mean of `after` - `before`, item by item: value, low, high of its 95 % interval, and n.
+
+    Args:
+        after, before: (N,), one number per row of `frame`, such as a column of `grade`. The result
+            has their unit (there: points, 0 to 10). An item with NaN in either is left out.
+        seed: of the 2,000 draws of groups, which are those of `score` with the same seed.
+
+    Raises:
+        ValueError: not one number of each per row.
+    """
+    if not len(after) == len(before) == len(frame):
+        raise ValueError(f"{len(frame)} items, but {len(after)} and {len(before)} numbers.")
+    change = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    return _interval(change, _bootstrap_weights(frame, seed))
 
 
 def evaluate(
@@ -215,7 +234,7 @@ def zero_shot_descriptions(image_embeds: Any, train: pd.DataFrame, vision: Check
     from .features import embed_texts  # here, so that scoring alone doesn't wait for torch
 
     chosen = {}
-    for column, prompt in _PROMPTS.items():
+    for column, prompt in PROMPTS.items():
         values = sorted(set(train[column]) - {""})
         words = [SINGULAR.get(value.lower(), value.lower()) for value in values]
         texts = embed_texts(vision, [prompt.format(word) for word in words])  # (values, 512)
@@ -292,14 +311,13 @@ def _groups(frame: pd.DataFrame) -> np.ndarray:
     return np.unique(groups, return_inverse=True)[1]
 
 
-def _bootstrap_weights(frame: pd.DataFrame, seed: int, resamples: int) -> np.ndarray:
+def _bootstrap_weights(frame: pd.DataFrame, seed: int, resamples: int = 2_000) -> np.ndarray:
     """How often each resample drew each item's group: (1 + R, N), the first row all ones."""
     groups = _groups(frame)
     number = groups.max() + 1
     shares = np.full(number, 1 / number)
     drawn = np.random.default_rng(seed).multinomial(number, shares, size=resamples)  # (R, G)
-    drawn = np.vstack([np.ones((1, number), dtype=drawn.dtype), drawn])
-    return drawn[:, groups].astype(np.float32)
+    return np.vstack([np.ones(number), drawn])[:, groups].astype(np.float32)
 
 
 def _interval(values: Any, weights: np.ndarray) -> dict[str, float | int | None]:

@@ -7,7 +7,7 @@ import pytest
 from moda_utils import evaluation
 from moda_utils.attributes import extract
 from moda_utils.dataset import template_description
-from moda_utils.evaluation import CRITERIA, grade, score
+from moda_utils.evaluation import CRITERIA, grade, paired_difference, score
 from moda_utils.features import embed_texts
 from moda_utils.profiles import get_profile
 from moda_utils.storage import read_json, write_json
@@ -130,6 +130,29 @@ def test_intervals_draw_groups_not_items():
     assert grouped["value"] == pytest.approx(alone["value"], abs=1e-3)
     assert grouped["high"] - grouped["low"] == pytest.approx(alone["high"] - alone["low"], rel=0.1)
     assert naive["high"] - naive["low"] < (grouped["high"] - grouped["low"]) / 3
+
+
+def test_a_difference_is_taken_item_by_item_over_the_groups_that_score_draws():
+    frame = mixed(60).assign(group=lambda rows: rows.index // 3)
+    grades = grade(["Black T-shirt for boys"] * 60, frame)["colour"]
+    scored = score(["Black T-shirt for boys"] * 60, frame, seed=3)["criteria"]["colour"]
+    change = paired_difference(grades, grades * 0, frame, seed=3)
+    assert change == {name: scored[name] for name in ("value", "low", "high", "n")}
+    others = [paired_difference(grades, grades * 0, frame, seed=seed) for seed in range(4, 9)]
+    assert any(other != change for other in others)
+    # Grades that differ among items by ten points hide no change of one point that all share.
+    shared = paired_difference(list(grades + 1), list(grades), frame)
+    assert shared == {"value": 1, "low": 1, "high": 1, "n": 60}
+
+
+def test_a_difference_leaves_out_what_has_no_grade_and_refuses_what_are_no_pairs():
+    frame = mixed(4)
+    found = paired_difference([3, np.nan, 5, 7], [2, 1, np.nan, 6], frame)
+    assert (found["value"], found["n"]) == (1, 2)
+    assert paired_difference([np.nan] * 4, [1] * 4, frame)["value"] is None
+    for after, before in (([1] * 4, [1]), ([1] * 3, [1] * 3)):
+        with pytest.raises(ValueError, match="4 items, but"):
+            paired_difference(after, before, frame)
 
 
 def test_the_same_seed_gives_the_same_figures():

@@ -8,13 +8,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
+from ..evaluation import PROMPTS
 from .catalogue import fresh_items
 from .items import Item
 from .photos import as_stored
 from .train_clip import ATTRIBUTES, labels
 from .wording import NOUNS
 
-_FIELDS = ("colour", "product_type", "gender", "usage")
+FIELDS = ("colour", "product_type", "gender", "usage")
 
 
 def measure_clip(folder: Path | str, n: int = 1000, train: int = 1000) -> dict:
@@ -35,7 +36,7 @@ def measure_clip(folder: Path | str, n: int = 1000, train: int = 1000) -> dict:
     known, known_images = _embed(model, processor, train, seed=2)
     truth, known_truth = labels(items), labels(known)
     result: dict = {"n": n, "probe_trained_on": train, "majority": {}, "zero_shot": {}, "probe": {}}
-    for name in _FIELDS:
+    for name in FIELDS:
         result["majority"][name] = truth[name].bincount().max().item() / n
         texts = _text_embeds(model, tokenizer, [_prompt(name, v) for v in ATTRIBUTES[name]])
         found = (images @ texts.T).argmax(1)
@@ -43,13 +44,13 @@ def measure_clip(folder: Path | str, n: int = 1000, train: int = 1000) -> dict:
         found = _probe(known_images, known_truth[name], images, len(ATTRIBUTES[name]))
         result["probe"][name] = (found == truth[name]).float().mean().item()
     # All attributes at once: the caption closest to the photo among all that the shop could write.
-    kinds = sorted({tuple(getattr(i, name) for name in _FIELDS) for i in [*items, *known]})
+    kinds = sorted({tuple(getattr(i, name) for name in FIELDS) for i in [*items, *known]})
     texts = _text_embeds(model, tokenizer, [_sentence(*kind) for kind in kinds])
     best = (images @ texts.T).argmax(1).tolist()
     result["captions"] = len(kinds)
     result["zero_shot_captions"] = {
         name: sum(kinds[b][place] == getattr(i, name) for b, i in zip(best, items, strict=True)) / n
-        for place, name in enumerate(_FIELDS)
+        for place, name in enumerate(FIELDS)
     }
     for table in ("majority", "zero_shot", "probe", "zero_shot_captions"):
         result[table] = {name: round(value, 4) for name, value in result[table].items()}
@@ -79,11 +80,8 @@ def _text_embeds(model: CLIPModel, tokenizer, texts: list[str]) -> Tensor:
 
 
 def _prompt(name: str, value: str) -> str:
-    if name == "colour":
-        return f"a photo of {value.lower()} item"
-    if name == "product_type":
-        return f"a photo of {NOUNS[value][0].lower()}"
-    return f"item for {value.lower()}" if name == "gender" else f"{value.lower()} item"
+    word = NOUNS[value][0] if name == "product_type" else value
+    return PROMPTS[name].format(word.lower())
 
 
 def _sentence(colour: str, product_type: str, gender: str, usage: str) -> str:
