@@ -235,10 +235,7 @@ class RefinedJournal(Journal):
 
     def done(self) -> dict[tuple[str, str], Row]:
         rows = super().done()
-        sources = self.sources
-        current = {
-            k: row for k, row in rows.items() if k in sources and row["source"] == sources[k]
-        }
+        current = {k: row for k, row in rows.items() if row["source"] == self.sources.get(k)}
         self.ignored += len(rows) - len(current)
         return current
 
@@ -253,7 +250,7 @@ def captioned_items(catalog: Catalog, captions: Journal) -> list[dict[str, Any]]
     for item in catalog.frame.sort_values(["image_sha256", "product_id"]).to_dict("records"):
         if row := rows.get((item["product_id"], item["image_sha256"])):
             item["caption"] = row["description"]
-            facts = [item[name] for name in FIELDS]
+            facts = [item[name] for name in (*FIELDS, "title")]  # `faults` reads the title
             item["source"] = fingerprint([item["caption"], opening(item), *facts])
             items.append(item)
     return items
@@ -271,7 +268,7 @@ def refined_journal(
 def refine_items(
     items: Sequence[Item], refiner: Refiner, journal: Journal, batch_size: int | None = None
 ) -> Summary:
-    """Refine the items that the journal lacks. Equal captions of equal metadata are asked once.
+    """Refine the items that the journal lacks. Equal captions of equal rows are asked once.
 
     Raises:
         ValueError: the journal was opened for another prompt than the refiner's.

@@ -64,7 +64,7 @@ def catalog(profile, tmp_path) -> Catalog:
     """An item for each caption twice, and three items that nobody has captioned."""
     titles = "Brand {} Boys Red T-shirt"
     rows = [
-        shop_row(n, ProductTitle=titles.format("abcdefghijklmnopqrstuvwxyz"[n]))
+        shop_row(n, ProductTitle=titles.format("abcdefghijklmnopqrstuvwxyz"[n // 2]))
         for n in range(2 * len(CAPTIONS) + 3)
     ]
     catalog = read_catalog(write_shop(tmp_path / "shop", rows))
@@ -273,7 +273,7 @@ def test_every_captioned_item_is_refined_once(profile, catalog, captions, refine
     items = captioned_items(catalog, captions)
     assert len(items) == 2 * len(CAPTIONS)  # none that is gone, none without a caption
     summary = refine_items(items, refiner, journal_of(profile, items), batch_size=3)
-    questions = {item["source"] for item in items}  # caption, metadata and opening
+    questions = {item["source"] for item in items}  # caption, row and opening
     assert len(CAPTIONS) < len(questions) < len(items)
     assert (summary.new, summary.copied) == (len(questions), len(items) - len(questions))
     assert summary.statuses == {"ok": 2, "repaired": 2, "retried": 2, "fallback": 8}
@@ -287,6 +287,25 @@ def test_every_captioned_item_is_refined_once(profile, catalog, captions, refine
     again = refine_items(items, refiner, journal_of(profile, items))
     assert (again.new, again.statuses) == (0, summary.statuses)
     assert profile.refined_path.read_bytes() == written
+
+
+def test_every_answer_is_checked_against_its_items_own_title(profile, refiner, tmp_path):
+    """Photo, caption and facts are equal; what is a plain word for one is the other's brand."""
+    titles = ["Brand Boys Red T-shirt", "Stripes Boys Red T-shirt", "Brand Boys Red T-shirt"]
+    rows = [shop_row(n, ProductTitle=title, Image="0.jpg") for n, title in enumerate(titles)]
+    rows += [shop_row(n) for n in (3, 4)]
+    catalog = read_catalog(write_shop(tmp_path / "shop", rows))
+    journal = captions_journal(profile)
+    same = catalog.frame.to_dict("records")[:3]
+    journal.append([caption_row(item, "A crimson tee") for item in same])
+    items = captioned_items(catalog, journal)
+    refined = journal_of(profile, items)
+    summary = refine_items(items, refiner, refined, batch_size=1)
+    assert (summary.new, summary.copied) == (2, 1)
+    written = [row["description"] for row in lasting(refined)]
+    assert written[0] == written[2] == f"{GOOD}, with stripes"
+    for item, text in zip(items, written, strict=True):
+        assert faults(text, item) == []
 
 
 def test_a_changed_caption_or_row_is_refined_anew(profile, catalog, captions, refiner):
