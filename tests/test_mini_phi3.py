@@ -28,7 +28,14 @@ from moda_utils.mini.corrections import (
     spoil,
 )
 from moda_utils.mini.items import COLOURS, PRINTED_WORDS, PRODUCT_TYPES, sample_item
-from moda_utils.mini.measure_phi3 import first_answers, left, load_refiner, measure, refine, variety
+from moda_utils.mini.measure_phi3 import (
+    first_answers,
+    in_batches,
+    left,
+    load_refiner,
+    measure,
+    variety,
+)
 from moda_utils.mini.train_phi3 import (
     BEGIN,
     BEGINNINGS,
@@ -268,7 +275,7 @@ def test_errors_are_mended(refiner):
     ]
     assert sum(right) / len(right) > 0.93
     assert sum(valid for _, valid in answers) / len(answers) > 0.98
-    final = refine(refiner, items)
+    final = in_batches(refiner.refine, items)
     assert all(
         not faults(refined.description, item) for item, refined in zip(items, final, strict=True)
     )
@@ -299,7 +306,8 @@ def test_words_that_training_never_saw_are_removed(refiner):
         items.append(row(facts, caption, random.Random(n)))
         words.append(word)
     assert left([text for text, _ in first_answers(refiner, items)], words)["share"] < 0.1
-    assert left([refined.description for refined in refine(refiner, items)], words)["share"] < 0.05
+    final = [refined.description for refined in in_batches(refiner.refine, items)]
+    assert left(final, words)["share"] < 0.05
 
 
 @pytest.mark.parametrize("caption", ['"LOVE"', 'The text reads "SALE 50".', "<|end|>", None, ""])

@@ -11,7 +11,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from ..profiles import CHECKPOINTS, ROOT, Profile, get_profile
 from ..refinement import (
     OPENINGS,
     Item,
-    Refined,
     Refiner,
     faults,
     opening,
@@ -67,19 +66,15 @@ def captioned(captioner: Captioner, n: int, seed: int, printed: bool | None = No
 
 def first_answers(refiner: Refiner, items: Sequence[Item]) -> Answered:
     """What the refiner answers when it is asked for the first time."""
-    found: Answered = []
-    for start in range(0, len(items), _BATCH):
-        turns = [refiner.prepare(item) for item in items[start : start + _BATCH]]
-        for answer in refiner(turns):
-            description, status = parse_answer(*answer)
-            found.append((description, status == "ok" and answer.ended))
-    return found
+    answers = in_batches(refiner, [refiner.prepare(item) for item in items])
+    parsed = [(*parse_answer(*answer), answer.ended) for answer in answers]
+    return [(text, status == "ok" and ended) for text, status, ended in parsed]
 
 
-def refine(refiner: Refiner, items: Sequence[Item]) -> list[Refined]:
-    """What the stage makes of the items: asked, checked, asked again, or taken from metadata."""
-    starts = range(0, len(items), _BATCH)
-    return [done for start in starts for done in refiner.refine(items[start : start + _BATCH])]
+def in_batches(ask: Callable[[Sequence[Any]], list[Any]], inputs: Sequence[Any]) -> list[Any]:
+    """What `ask` makes of all inputs: a refiner of conversations, its `refine` of items."""
+    starts = range(0, len(inputs), _BATCH)
+    return [done for start in starts for done in ask(inputs[start : start + _BATCH])]
 
 
 def repeats(text: str | None, words: str) -> bool:
@@ -111,7 +106,7 @@ def variety(texts: Sequence[str]) -> dict:
 
 def measure_stage(refiner: Refiner, items: Sequence[Item]) -> dict:
     """Captions, first answers and final descriptions of the same items."""
-    first, final = first_answers(refiner, items), refine(refiner, items)
+    first, final = first_answers(refiner, items), in_batches(refiner.refine, items)
     n, statuses = len(items), Counter(refined.status for refined in final)
     descriptions = [refined.description for refined in final]
     result = {
@@ -145,9 +140,7 @@ def measure_second(refiner: Refiner, items: Sequence[Item]) -> dict | None:
             text = json.dumps({"description": item["caption"]})
             asked.append(send_back(refiner.prepare(item), Answer(text, True), reasons))
             rows.append(item)
-    starts = range(0, len(asked), _BATCH)
-    answers = [answer for start in starts for answer in refiner(asked[start : start + _BATCH])]
-    pairs = zip(answers, rows, strict=True)
+    pairs = zip(in_batches(refiner, asked), rows, strict=True)
     sound = sum(not faults(parse_answer(*answer)[0], item) for answer, item in pairs)
     return share(sound, len(rows)) if rows else None
 
@@ -185,7 +178,7 @@ def measure_unseen(refiner: Refiner, shirts: Sequence[Item]) -> dict:
                 words.append(rng.choice(UNSEEN_WORDS))
                 told = rng.choice(wordings).format(word=words[-1])
                 items.append({**item, "caption": str(replace(parts, about=told))})
-        first, final = first_answers(refiner, items), refine(refiner, items)
+        first, final = first_answers(refiner, items), in_batches(refiner.refine, items)
         result[name] = {
             "captions": left([item["caption"] for item in items], words),
             "first_answers": left([text for text, _ in first], words),

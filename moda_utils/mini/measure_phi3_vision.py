@@ -9,6 +9,7 @@ import json
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ..profiles import CHECKPOINTS, ROOT
 from ..storage import write_json
 from .catalogue import fresh_items
 from .items import Item
+from .measure import FIELDS
 from .photos import as_stored
 
 RESULT = ROOT / "benchmarks" / "results" / "mini-cpu-phi3-vision.json"
@@ -78,23 +80,14 @@ def caption(
 
 def grade(rows: list[tuple[Item, str | None, bool]]) -> dict:
     """Shares of valid JSON, of right attributes, and of captions with a word that is not there."""
-    n = len(rows)
-    hits = dict.fromkeys(("json", "colour", "product_type", "gender", "usage", "all_four"), 0)
-    untrue = 0
+    hits: Counter[str] = Counter()
     for item, description, valid in rows:
         stated = extract(description or "")
-        right = {
-            "colour": stated.colours == {item.colour},
-            "product_type": stated.product_types == {item.product_type},
-            "gender": stated.genders == {item.gender},
-            "usage": stated.usages == {item.usage},
-        }
-        right |= {"all_four": all(right.values()), "json": valid}
-        for name in hits:
-            hits[name] += right[name]
-        untrue += bool(printed_words(description or "") - {item.printed_word})
-    result = {name: share(count, n) for name, count in hits.items()}
-    return result | {"word_that_is_not_there": share(untrue, n)}
+        right = {name: getattr(stated, f"{name}s") == {getattr(item, name)} for name in FIELDS}
+        untrue = bool(printed_words(description or "") - {item.printed_word})
+        right |= {"all_four": all(right.values()), "word_that_is_not_there": untrue}
+        hits.update({"json": valid} | right)
+    return {name: share(count, len(rows)) for name, count in hits.items()}
 
 
 def grade_words(rows: list[tuple[Item, str | None, bool]]) -> dict:
