@@ -129,10 +129,8 @@ def paired_difference(
 ) -> dict[str, float | int | None]:
     """Mean of `after` - `before`, item by item: value, low, high of its 95 % interval, and n.
 
-    Args:
-        after, before: (N,), one number per row of `frame`, such as a column of `grade`. The result
-            has their unit (there: points, 0 to 10). An item with NaN in either is left out.
-        seed: of the 2,000 draws of groups, which are those of `score` with the same seed.
+    `after`, `before` (N,): a number per row of `frame`; the result has their unit, points if they
+    are of `grade`. NaN leaves an item out. `seed`: of the 2,000 draws of groups, as in `score`.
 
     Raises:
         ValueError: not one number of each per row.
@@ -171,9 +169,8 @@ def evaluate(
     scores = {}
     for name, system in systems.items():
         reason = (missing or {}).get(name, "its artefacts are not here")
-        scores[name] = {"missing": reason}
-        if system:
-            scores[name] = score(frame=frame, **{"references": references, **system})
+        options = {"references": references, **(system or {})}
+        scores[name] = score(frame=frame, **options) if system else {"missing": reason}
     sizes = {column: frame[column].value_counts() for _, column in ATTRIBUTES.values()}
     small = {column: counts[counts < MIN_ITEMS].to_dict() for column, counts in sizes.items()}
     result = {
@@ -285,9 +282,8 @@ def _grade_one(stated: Attributes, truth: Mapping[str, str]) -> dict[str, Any]:
         exact = 10.0 if named == {true} else 0.0
         grades[criterion] = 20.0 * hit / (1 + len(named)) if criterion == "colour" else exact
         if not exact:
-            faults.append(
-                f"{criterion}: says {' and '.join(sorted(named)) or 'nothing'}, is {true}"
-            )
+            said = " and ".join(sorted(named)) or "nothing"
+            faults.append(f"{criterion}: says {said}, is {true}")
     total += len(stated.unknown)
     faults += [f"unknown word: {word}" for word in sorted(stated.unknown)]
     grades["factual_consistency"] = 10.0 * holding / total if total else 0.0
@@ -315,8 +311,7 @@ def _bootstrap_weights(frame: pd.DataFrame, seed: int, resamples: int = 2_000) -
     """How often each resample drew each item's group: (1 + R, N), the first row all ones."""
     groups = _groups(frame)
     number = groups.max() + 1
-    shares = np.full(number, 1 / number)
-    drawn = np.random.default_rng(seed).multinomial(number, shares, size=resamples)  # (R, G)
+    drawn = np.random.default_rng(seed).multinomial(number, [1 / number] * number, size=resamples)
     return np.vstack([np.ones(number), drawn])[:, groups].astype(np.float32)
 
 
@@ -361,8 +356,7 @@ def _overlaps(
     texts: list[str], references: Sequence[str | None] | None, weights: np.ndarray
 ) -> dict[str, Any]:
     """BLEU, ROUGE-L and CIDEr-D over the items that have a reference; None each without any."""
-    pairs = enumerate(references or ())
-    known = [row for row, reference in pairs if isinstance(reference, str) and reference.strip()]
+    known = [n for n, text in enumerate(references or ()) if isinstance(text, str) and text.strip()]
     if not known:
         return dict.fromkeys(("bleu", "rouge_l", "cider"))
     said, wanted = ([side[row] for row in known] for side in (texts, references))
