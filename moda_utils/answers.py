@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from .device import best_device, best_dtype, free, free_memory, is_out_of_memory, load_checkpoint
 from .journal import Journal, Row, fingerprint
+from .phi3_vision import STOP_TOKENS
 from .profiles import Checkpoint
 from .storage import sha256_file
 
@@ -61,22 +62,24 @@ def parse_answer(text: str, ended: bool = True) -> tuple[str | None, str]:
 
 @torch.inference_mode()
 def write_answers(
-    model: Any, processor: Any, inputs: Mapping[str, torch.Tensor], max_new_tokens: int
+    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], max_new_tokens: int
 ) -> list[Answer]:
     """Generate greedily until a stop token.
 
     Args:
-        processor: has stop_ids, pad_id and batch_decode.
+        tokenizer: has all of `phi3_vision.STOP_TOKENS`, as those of the Phi-3 family.
 
     Raises:
         RuntimeError: the model computes NaN or infinity.
     """
-    settings = {"eos_token_id": processor.stop_ids, "pad_token_id": processor.pad_id}
-    settings |= {"do_sample": False, "max_new_tokens": max_new_tokens}
-    ids = model.generate(**inputs, **settings, logits_processor=[_finite])
+    stop, pad = map(tokenizer.convert_tokens_to_ids, (list(STOP_TOKENS), "<|endoftext|>"))
+    settings = {"eos_token_id": stop, "pad_token_id": pad, "max_new_tokens": max_new_tokens}
+    ids = model.generate(**inputs, **settings, do_sample=False, logits_processor=[_finite])
     ids = ids[:, inputs["input_ids"].shape[1] :].cpu()  # [B, T], new tokens only
-    ended = torch.isin(ids, torch.tensor(processor.stop_ids)).any(1).tolist()
-    texts = processor.batch_decode(ids)
+    ended = torch.isin(ids, torch.tensor(stop)).any(1).tolist()
+    texts = tokenizer.batch_decode(
+        ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
     return [Answer(text.strip(), end) for text, end in zip(texts, ended, strict=True)]
 
 

@@ -68,7 +68,7 @@ class Captioner:
     def __call__(self, encoded: Sequence[Encoded]) -> list[Answer]:
         """Answers to a batch of prepared photos."""
         inputs = self.processor.collate(encoded).to(self.model.device)
-        return write_answers(self.model, self.processor, inputs, self.max_new_tokens)
+        return write_answers(self.model, self.processor.tokenizer, inputs, self.max_new_tokens)
 
     def batch_size(self) -> int:
         """Photos that fit into the free memory at once."""

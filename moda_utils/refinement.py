@@ -30,7 +30,6 @@ from .dataset import template_description, texts_of, write_dataset
 from .device import load_checkpoint
 from .evaluation import grade, looks_read, mentions
 from .journal import Journal, Row, fingerprint
-from .phi3_vision import STOP_TOKENS
 from .profiles import Profile
 
 PROMPT_II = (Path(__file__).parent / "prompt_2.txt").read_text(encoding="utf-8")
@@ -86,8 +85,6 @@ class Refiner:
     ):
         self.model, self.tokenizer = model.eval(), tokenizer
         self.prompt, self.max_new_tokens = prompt, max_new_tokens
-        self.stop_ids: list[int] = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
-        self.pad_id: int = tokenizer.convert_tokens_to_ids("<|endoftext|>")
         if not tokenizer.chat_template:
             raise ValueError("The tokenizer has no chat template: not one of an instruct model.")
 
@@ -116,13 +113,8 @@ class Refiner:
         )
         # Padding stands on the left: generation appends on the right, to all prompts at once.
         inputs = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
-        return write_answers(self.model, self, inputs.to(self.model.device), self.max_new_tokens)
-
-    def batch_decode(self, ids: torch.Tensor) -> list[str]:
-        """Text of generated ids [B, T], without special tokens."""
-        return self.tokenizer.batch_decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        inputs = inputs.to(self.model.device)
+        return write_answers(self.model, self.tokenizer, inputs, self.max_new_tokens)
 
     def refine(self, items: Sequence[Item]) -> list[Refined]:
         """Ask for each item; send an answer with a fault back once; else take the metadata."""
