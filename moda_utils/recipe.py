@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 from moda_utils.profiles import Profile
 from moda_utils.runs import trained_weights
 
-_OPTIMIZERS = {
-    "adamw": lambda groups, c: AdamW(
-        groups, lr=c.learning_rate, weight_decay=c.weight_decay, fused=True
-    ),
-    "sgd": lambda groups, c: SGD(groups, lr=c.learning_rate, weight_decay=c.weight_decay),
-}
+_OPTIMIZERS = {"adamw": partial(AdamW, fused=True), "sgd": SGD}
 _SCHEDULES = {
     "step": lambda optimizer, c: StepLR(optimizer, c.decay_every, c.decay_factor),
     "cosine": lambda optimizer, c: CosineAnnealingLR(optimizer, c.epochs),
@@ -68,7 +64,8 @@ def read_config(path: Path | str | None, profile: Profile) -> TrainConfig:
 def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     """The optimizer of what is trained, at the rates of its parts."""
     make = named(_OPTIMIZERS, config.optimizer, "optimizer")
-    return make(_groups(model, config), config)
+    groups = _groups(model, config)
+    return make(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def make_schedule(optimizer: Optimizer, config: TrainConfig) -> LRScheduler:
