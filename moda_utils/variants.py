@@ -1,9 +1,11 @@
 """Other ways to wire an image encoder to a language model, to compare with MODA's.
 
-`VARIANTS` names each, with the system that it stands for. They are MODA with another projection,
-other inputs to it, or other parts in training; `training.train` and the evaluation are the same.
+`variants.toml` lists each, with the system that it stands for. They are MODA with another
+projection, other inputs to it, or other parts in training; `training.train` and the evaluation are
+the same.
 """
 
+import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -180,45 +182,8 @@ class Variant:
     blind: bool = False
 
 
-LINEAR, MLP, FROZEN = {"connector": "linear"}, {"connector": "mlp"}, {"trained": ["projection"]}
-PATCHES = {"sees": "patches"}
-SLOW = {"learning_rate": 3e-4}
-VARIANTS = {
-    "moda": Variant("MODA: one vector, non-linear projection"),
-    "linear": Variant(
-        "one vector, linear projection; PaLI and LLaVA project each patch so", LINEAR
-    ),
-    "linear-deep": Variant("linear, with MODA's number of weights", {"connector": "linear, deep"}),
-    "narrow": Variant("non-linear, with linear's number of weights", {"connector": "mlp, narrow"}),
-    "moda-slow": Variant("MODA at a third of the learning rate", recipe=SLOW),
-    "linear-slow": Variant("linear at a third of the learning rate", LINEAR, SLOW),
-    "prefix": Variant("ClipCap: one vector becomes ten places", {"image_places": 10}),
-    "patches-linear": Variant("LLaVA: every patch, linear", PATCHES | LINEAR),
-    "patches-mlp": Variant("LLaVA-1.5: every patch, MLP", PATCHES | {"connector": "mlp, square"}),
-    "patches-prefix": Variant(
-        "PaLI, PaliGemma: every patch, linear, attention both ways between patches",
-        PATCHES | LINEAR | {"prefix_attention": True},
-    ),
-    "frozen-linear": Variant("frozen language model, linear projection", FROZEN | LINEAR),
-    "frozen-mlp": Variant("frozen language model, MODA's projection", FROZEN | MLP),
-    "frozen-queries": Variant(
-        "MiniGPT-4: frozen language model, query transformer over the patches",
-        FROZEN | PATCHES | {"connector": "queries", "image_places": 8},
-    ),
-    "unfrozen": Variant(
-        "PaliGemma: the encoder is trained as well",
-        {"sees": "pixels", "trained": PARTS},
-        {"part_rates": {"vision_model": 1e-4}},
-    ),
-    "cosine": Variant("cosine schedule", recipe={"schedule": "cosine"}),
-    "two-rates": Variant(
-        "a tenth of the learning rate for the language model",
-        recipe={"part_rates": {"language_model": 1e-4}},
-    ),
-    "raw": Variant("learns from descriptions by Phi-3 Vision (mini: by its stand-in)", text="raw"),
-    "refined": Variant("learns from those, refined by Phi-3 (mini: its stand-in)", text="refined"),
-    "blind": Variant("the floor: trained on exchanged photos", blind=True),
-}
+_TABLE = Path(__file__).with_name("variants.toml").read_text(encoding="utf-8")
+VARIANTS = {name: Variant(**row) for name, row in tomllib.loads(_TABLE).items()}
 
 
 def start_variant(

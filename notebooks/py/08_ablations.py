@@ -61,7 +61,7 @@ profile = setup("08", PROFILE)
 #
 # The guide in which MODA first appeared says that its non-linear projection "provides a distinct advantage" over the linear ones of LLaVA and PaLI. It may be so. But no figure is given, and it is easy to think of reasons why it might not be: the language model behind the projection is trained as well, and it has bends enough of its own. LLaVA's authors went from one layer to two and reported a gain; PaliGemma's tried both and stayed with one.
 #
-# So we take a part away, or put another in its place, leave everything else as it is, and measure. That is an **ablation**. Each way of building the model is a *row*, and `moda_utils/variants.py` lists them all. None of them changes MODA itself: they are MODA with another `projection`, other inputs to it, or other parts in training, trained by the same loop as in notebook 5.
+# So we take a part away, or put another in its place, leave everything else as it is, and measure. That is an **ablation**. Each way of building the model is a *row*, and `moda_utils/variants.toml` lists them all. None of them changes MODA itself: they are MODA with another `projection`, other inputs to it, or other parts in training, trained by the same loop as in notebook 5.
 
 # %% tags=["nbval-check-output"]
 from moda_utils.variants import VARIANTS
