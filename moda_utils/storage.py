@@ -51,8 +51,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     with writing(path):
         temporary = _beside(path)
         temporary.touch()  # where nothing can be written, better to know it now
+        mode = temporary.stat().st_mode
         try:
             yield temporary
+            temporary.chmod(mode)  # safetensors makes private files
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """Atomic writes: the old content survives every failure."""
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from moda_utils.storage import atomic_dir, atomic_path, read_json, sha256_file, write_json
 
@@ -13,6 +15,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         raise OSError("disk full")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_whatever_wrote_it_a_file_may_be_read_by_those_who_may_read_any_other(tmp_path):
+    with atomic_path(tmp_path / "weights.safetensors") as temporary:
+        save_file({"w": torch.ones(2)}, temporary)
+    (tmp_path / "other").touch()
+    weights, other = (tmp_path / name for name in ("weights.safetensors", "other"))
+    assert weights.stat().st_mode == other.stat().st_mode
 
 
 def test_a_failed_folder_leaves_the_old_folder(tmp_path):
