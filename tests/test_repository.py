@@ -390,7 +390,7 @@ def test_results_are_rendered_as_stored(tmp_path, monkeypatch):
 def test_ablations_are_rendered_as_stored(tmp_path):
     figure = {"value": 0.123, "low": -0.2, "high": 0.4, "runs": [0.1] * 5}
     best = {"moda": 19.5, "linear": 18, "moda-slow": 20, "linear-slow": 20}
-    slow = {"value": 0.05, "low": 0.0, "high": 0.1, "runs": [0.1] * 5}
+    slow = {"value": 0.05, "low": 0.001, "high": 0.1, "runs": [0.1] * 5}
     cost = {
         "stands_for": "some system",
         "projection_weights": 1000,
@@ -432,9 +432,9 @@ def test_ablations_are_rendered_as_stored(tmp_path):
     assert "FashionCLIP and OPT-125M, real photos**: the same, not yet run" in text
     assert "points of ten with 95 % intervals over 5 pairs of runs" in text
     assert "| linear projection minus MODA's | +0.12 [-0.20, +0.40] |" in text
-    assert "| the same, both at a third of the learning rate | +0.05 [+0.00, +0.10] |" in text
-    assert "| MODA at a third of the learning rate minus MODA | +0.06 " in text
-    assert "| linear projection minus MODA at a third of the learning rate | +0.07 " in text
+    assert "| the same, both at a third of the learning rate | +0.050 [+0.001, +0.100] |" in text
+    assert "| MODA at a third of the learning rate minus MODA | +0.060 " in text
+    assert "| linear projection minus MODA at a third of the learning rate | +0.070 " in text
     assert "| linear projection minus MODA's, 958 items, 5 pairs | +0.12" in text
     assert "of the 20 epochs was, in the median of each row of the first two lines, " in text
     assert "number 18 to 20: they had not finished learning" in text

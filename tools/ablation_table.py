@@ -98,4 +98,7 @@ def _table(figures: dict) -> str:
 
 
 def _signed(figure: dict) -> str:
-    return f"{figure['value']:+.2f} [{figure['low']:+.2f}, {figure['high']:+.2f}]"
+    numbers = [figure[key] for key in ("value", "low", "high")]
+    digits = 3 if any(abs(bound) < 0.005 for bound in numbers[1:]) else 2  # none looks like zero
+    value, low, high = (f"{number:+.{digits}f}" for number in numbers)
+    return f"{value} [{low}, {high}]"

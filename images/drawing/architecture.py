@@ -126,37 +126,47 @@ def training() -> Page:
 
 
 def wirings() -> Page:
-    """Six ways from an encoder to a language model: what is seen, translated and read."""
-    page = Page(4.25)
-    page.text(7.5, 0.1, "blue: frozen; red: trained", SMALL, SOFT, "right")
+    """Seven ways from an encoder to a language model: what is seen, translated and read."""
+    page = Page(4.85)
     for x, title in ((0.08, "As in"), (1.72, "Seen"), (3.1, "Projection"), (4.78, "Read"),
                      (6.37, "Decoder")):  # fmt: skip
-        page.text(x, 4.05, title, HEAD, align="left", weight="bold")
+        page.text(x, 4.65, title, HEAD, align="left", weight="bold")
+    bent, straight = [("linear, GELU, linear", TRAINED)], [("linear", TRAINED)]
     rows = [
-        ("MODA", 1, "linear, GELU, linear", 1, TRAINED),
-        ("ClipCap", 1, "linear, GELU, linear", 5, TRAINED),
-        ("LLaVA", 4, "linear", 4, TRAINED),
-        ("LLaVA-1.5", 4, "linear, GELU, linear", 4, TRAINED),
-        ("PaLI, PaliGemma", 4, "linear", 4, TRAINED),
-        ("MiniGPT-4", 4, "query transformer", 3, FROZEN),
+        ("MODA", 1, FROZEN, bent, 1, TRAINED),
+        ("ClipCap", 1, FROZEN, [("linear, tanh, linear", TRAINED)], 10, TRAINED),
+        ("LLaVA", 4, FROZEN, straight, 4, TRAINED),
+        ("LLaVA-1.5", 4, FROZEN, bent, 4, TRAINED),
+        ("PaLI", 4, FROZEN, straight, 4, TRAINED),
+        ("PaliGemma", 4, TRAINED, straight, 4, TRAINED),
+        ("MiniGPT-4", 4, FROZEN, [("queries", FROZEN), ("linear", TRAINED)], 3, FROZEN),
     ]
-    for place, (system, seen, projection, read, language) in enumerate(rows):
-        y = 3.4 - place * 0.6
+    for place, (system, seen, encoder, projection, read, language) in enumerate(rows):
+        y = 4.0 - place * 0.6
         page.text(0.08, y + 0.18, system, align="left")
-        page.cells(1.72, y + 0.03, [" "] * seen, 0.2, [FROZEN] * seen)
+        page.cells(1.72, y + 0.03, [" "] * seen, 0.2, [encoder] * seen)
         page.arrow((1.72 + 0.23 * seen + 0.03, y + 0.18), (3.07, y + 0.18), mutation_scale=7)
-        page.box(3.1, y, 1.38, 0.36, colour=TRAINED)
-        page.text(3.79, y + 0.18, projection, SMALL)
+        width = 1.38 / len(projection)
+        for number, (layers, colour) in enumerate(projection):
+            x = 3.1 + number * width
+            page.box(x, y, width - 0.04 * (number + 1 < len(projection)), 0.36, colour=colour)
+            page.text(x + width / 2, y + 0.18, layers, SMALL)
         page.arrow((4.51, y + 0.18), (4.75, y + 0.18), mutation_scale=7)
-        page.cells(4.78, y + 0.03, [" "] * read, 0.2, [TRAINED] * read)
-        page.arrow((4.78 + 0.23 * read + 0.03, y + 0.18), (6.34, y + 0.18), mutation_scale=7)
+        cell = 0.2 if read < 10 else 0.1
+        page.cells(4.78, y + 0.03, [" "] * read, cell, [TRAINED] * read)
+        end = 4.78 + (cell + 0.03) * read + 0.03
+        page.arrow((end, y + 0.18), (6.34, y + 0.18), mutation_scale=7)
         page.box(6.37, y, 1.13, 0.36, colour=language)
         page.text(6.935, y + 0.18, "trained" if language == TRAINED else "frozen", SMALL)
-        if system.startswith("PaLI"):  # its places see each other
+        if system.startswith("Pa"):  # its places see each other
             for first, last in ((0, 3), (3, 0)):
-                ends = [(4.88 + 0.23 * cell, y + 0.36) for cell in (first, last)]
+                ends = [(4.88 + 0.23 * part, y + 0.36) for part in (first, last)]
                 bend = "arc3,rad=-0.35" if first < last else "arc3,rad=0.35"
                 page.arrow(*ends, PURPLE, mutation_scale=7, connectionstyle=bend, linewidth=1)
+    page.text(1.72, 0.15, "four boxes: one for each of hundreds of patches", SMALL, SOFT, "left")
+    for x, colour, label in ((5.75, FROZEN, "frozen"), (6.65, TRAINED, "trained")):
+        page.cells(x, 0.05, [" "], 0.2, [colour], 0.2)
+        page.text(x + 0.3, 0.15, label, SMALL, align="left")
     return page
 
 

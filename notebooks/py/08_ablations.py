@@ -59,7 +59,7 @@ profile = setup("08", PROFILE)
 # %% [markdown]
 # ## 1. A claim without a number
 #
-# The guide in which MODA first appeared says that its non-linear projection "provides a distinct advantage" over the linear ones of LLaVA and PaLI. It may be so. But no figure is given, and it is easy to think of reasons why it might not be: the language model behind the projection is trained as well, and it has bends enough of its own. LLaVA's authors went from one layer to two and reported a gain; PaliGemma's tried both and stayed with one.
+# The guide in which MODA first appeared says that its non-linear projection "provides a distinct advantage" over the linear ones of LLaVA and PaLI. It may be so. But no figure is given, and it is easy to think of reasons why it might not be: the language model behind the projection is trained as well, and is full of bends itself. LLaVA's authors went from one layer to two and reported a gain; PaliGemma's tried both and stayed with one.
 #
 # So we take a part away, or put another in its place, leave everything else as it is, and measure. That is an **ablation**. Each way of building the model is a *row*, and `moda_utils/variants.toml` lists them all. None of them changes MODA itself: they are MODA with another `projection`, other inputs to it, or other parts in training, trained by the same loop as in notebook 5.
 
@@ -70,7 +70,7 @@ for name, variant in VARIANTS.items():
     print(f"{name:15} {variant.stands_for}")
 
 # %% [markdown]
-# The figure above shows six of them as drawings. The others vary the projection's size, the learning rate, the schedule or the texts.
+# The figure above draws systems that some of them stand for; section 7 says how far each goes. The others vary the projection's size, the learning rate, the schedule or the texts.
 #
 # ## 2. Four projections
 #
@@ -111,7 +111,7 @@ print("they say the same:", torch.allclose(vectors @ matrix.T + offset, both, at
 #
 # Now train two of them, `linear` and `moda`, on a tenth of the training items. Why so few? With all of them a small task may be solved by any projection, and where every row is near the top, nothing can stand out. A tenth leaves *headroom*. Each batch is smaller by as much, so the number of optimizer steps stays nearly the same.
 #
-# Both get the same items, in the same order, from the same seed. Killed? Run the cell again.
+# Both get the same items, in the same order, from the same seed, and learn from the *template* captions of notebook 1, not from refined ones. Killed? Run the cell again.
 
 # %%
 import contextlib
@@ -218,11 +218,11 @@ plots.stamp(figure, profile, note=f"{len(one)} pairs of validation photos")
 figure
 
 # %% [markdown]
-# Zero means: linear. Where MODA's curve leaves the ground, its projection bends. Compare dashed and solid: a lower curve after training says that the gradients have straightened it, a higher one that they have put the bend to use. Neither says whether the descriptions profit. For that we need grades, and more of them than two.
+# Zero means: linear. Where MODA's curve leaves the ground, its projection bends. Compare dashed and solid: a lower curve after training says that the gradients have straightened it, a higher one that they have put the bend to use. Neither says whether the descriptions profit: that takes grades, and more than two.
 #
 # ## 4. Why one pair decides nothing
 #
-# Train the same pair with another seed, and other first weights, another order and other items give another difference. A difference that is smaller than this scatter is a matter of luck. So the question was put to several seeds, by `benchmarks/ablations.py`, with the small models and drawn photos. The result is stored, and all that follows reads it. Starting here? Run the setup cell, then the next one.
+# Train the same pair with another seed, and other first weights, another order and other items give another difference. A difference that is smaller than this scatter is a matter of luck. So the question was put to several seeds, by `benchmarks/ablations.py`, with the small models and drawn photos. Every row but `raw` and `refined` learned from templates. The result is stored, and all that follows reads it. Starting here? Run the setup cell, then the next one.
 
 # %% tags=["start-here"]
 from dataclasses import replace
@@ -249,7 +249,7 @@ print(f"all of them took {stored['processor_minutes']:.0f} minutes of one proces
 
 
 # %% [markdown]
-# A seed fixes all that is left to chance: first weights, order, which tenth of the items, and the photos that are graded. Two rows of the same seed have met the same luck. So the differences are taken **seed by seed**, and the interval is that of the differences: what both rows share cancels out.
+# A seed fixes all that is left to chance: first weights, order, which tenth of the items, and the photos that are graded. Two rows of the same seed have met the same luck. So the differences are taken **seed by seed**, and the interval (Student's t: wider where seeds are few) is that of the differences: what both rows share cancels out.
 
 # %%
 def seeds_joined(share, names):
@@ -294,18 +294,21 @@ print(f"one pair may say anything from {min(pairs['runs']):+.2f} to {max(pairs['
 # *Predict first: linear minus MODA in points of ten, with its sign. And how far will the interval of this many pairs reach to each side?*
 
 # %%
-def verdict(difference):
-    """A sentence: value, interval, seeds, and what follows."""
+def outcome(difference, above, below, neither):
+    return above if difference["low"] > 0 else below if difference["high"] < 0 else neither
+
+def numbers(difference):
+    """Value, interval, seeds."""
     value, low, high = (difference[key] for key in ("value", "low", "high"))
-    text = f"{value:+.2f} [{low:+.2f}, {high:+.2f}] over {len(difference['runs'])} seeds: "
-    if low > 0 or high < 0:
-        return text + ("above" if low > 0 else "below")
-    return text + f"not told apart; anything from {low:+.2f} to {high:+.2f} would fit"
+    digits = 3 if min(abs(low), abs(high)) < 0.005 else 2  # no bound is to look like zero
+    value, low, high = (f"{number:+.{digits}f}" for number in (value, low, high))
+    return f"{value} [{low}, {high}] over {len(difference['runs'])} seeds"
+
+def verdict(difference):
+    return f"{numbers(difference)}: {outcome(difference, 'above', 'below', 'not told apart')}"
 
 def says(*rows):
     return verdict(minus(*rows))
-
-print("linear minus MODA,", says("linear", "moda", few))
 
 
 # %%
@@ -336,7 +339,7 @@ forest({f"{one} - {other}\n({asks})": minus(one, other, few)
         for (one, other), asks in questions.items()}, "Projections, a tenth of the items", few)
 
 # %% [markdown]
-# Grey: the interval holds zero, so the two are not told apart. Blue: the first of the two is better; red: the second is. The small marks are the seeds. Every row has the straighter or smaller one first, so left of zero speaks for MODA's projection, right of it against. How to read the rows together:
+# Grey: the interval holds zero, so the two are not told apart. Blue: the first of the two is better; orange: the second is. The small marks are the seeds. Every row has the straighter or smaller one first, so left of zero speaks for MODA's projection, right of it against. How to read the rows together:
 #
 # * **The claim** left of zero: the non-linear projection helps. Right of it: it harms. Across it: no answer but a bound.
 # * **At a third of the learning rate**: a recipe can suit one of two models better. If the difference shrinks or turns here, the first row compared recipes, at least in part. The third row sets the linear projection at the usual rate against MODA at the slow one: the claim, with a recipe that may suit MODA better.
@@ -356,33 +359,30 @@ for criterion in CRITERIA:
     print(f"{criterion.replace('_', ' '):20} {says('linear', 'moda', few, criterion)}")
 
 # %% [markdown]
-# Whoever looks at five criteria has five chances to be fooled: of twenty intervals at 95%, one misses the truth on average. A single criterion that stands out, while the overall grade doesn't, is a question for the next experiment, not an answer of this one. The next cell decides by the one comparison that was named beforehand.
+# Whoever looks at five criteria has five chances to be fooled: of twenty intervals at 95%, one misses the truth on average. A single criterion that stands out, while the overall grade doesn't, is a question for the next experiment, not an answer of this one. The answer is that of the one comparison named beforehand, followed by what has to be quoted with it: the same at a third of the learning rate, and with all items.
 
 # %%
-if pairs["high"] < 0:
-    answer = f"the non-linear projection is better, by {-pairs['high']:.2f} to {-pairs['low']:.2f}"
-elif pairs["low"] > 0:
-    answer = f"the linear projection is better, by {pairs['low']:.2f} to {pairs['high']:.2f}"
-else:
-    answer = (f"no advantage is shown; at most {max(0, -pairs['low']):.2f} for the non-linear, "
-              f"{max(0, pairs['high']):.2f} for the linear one would fit")
-print(f"In `mini`, with {few['items']} drawn items and this recipe: {answer} (points of ten).")
+answer = outcome(pairs, "the linear projection is better", "the non-linear projection is better",
+                 "no difference is shown")
+print(f"In `mini`, with {few['items']} drawn items and this recipe, {answer}: {numbers(pairs)}.")
+slow = minus("linear-slow", "moda-slow", few)
+smaller = max(map(abs, (slow["low"], slow["high"]))) < min(map(abs, (pairs["low"], pairs["high"])))
+part = "part of it was the learning rate" if smaller else "the learning rate is not shown to matter"
+print(f"At a third of the learning rate: {numbers(slow)}.",
+      "" if answer == "no difference is shown" else f"So {part}.")
+every = minus("linear", "moda", all_items)
+print(f"With all {all_items['items']} items: {numbers(every)}. There", outcome(
+    every, "the linear one is better.", "the non-linear one is better.", "no difference is shown."))
 
 # %% [markdown]
-# That sentence holds for one recipe. Whoever quotes it should quote the following with it: the same at a third of the learning rate, what that rate alone does to MODA, and whether the runs had finished learning. A best epoch in the middle says that they had. One at the end says that longer training might move both, and not by the same amount.
+# Had the runs finished learning? A best epoch in the middle says so. One at the end says that longer training might move both rows, and not by the same amount.
 
 # %%
-for one, other, about in (("linear", "moda", "the claim"),
-                          ("linear-slow", "moda-slow", "at a third of the learning rate"),
-                          ("moda-slow", "moda", "what that rate alone does to MODA"),
-                          ("linear", "moda-slow", "linear against MODA at that rate")):
-    print(f"{about + ':':34} {one} - {other}: {says(one, other, few)}")
-print(f"{'with all items:':34} linear - moda: {says('linear', 'moda', all_items)}")
 for name in ("linear", "moda", "linear-slow", "moda-slow"):
     print(f"{name:12} best epoch {few['rows'][name]['best_epoch']:g} of {drawn.epochs} (median)")
 
 # %% [markdown]
-# Where the third line is about as large as the first, a good part of the answer belongs to the learning rate. And what could the experiment have missed? The reach of the interval is no promise that a difference of that size is seen:
+# And what could the experiment have missed? The reach of the interval is no promise that a difference of that size is seen:
 
 # %%
 reach = (pairs["high"] - pairs["low"]) / 2
@@ -413,14 +413,13 @@ plots.stamp(figure, drawn, few["graded"], "for each seed")
 figure
 
 # %% [markdown]
-# The room that is left, in numbers, and the main question once more:
+# The room that is left, in numbers:
 
 # %%
 headroom = {share["items"]: 10 - share["rows"]["moda"]["overall"]["value"]
             for share in (few, all_items)}
 for items, room in headroom.items():
     print(f"MODA on {items} items: {room:.2f} points are left to ten")
-print("linear minus MODA on all items,", says("linear", "moda", all_items))
 
 
 # %% [markdown]
@@ -429,12 +428,12 @@ print("linear minus MODA on all items,", says("linear", "moda", all_items))
 # %% [markdown]
 # > **In `mini`:** the encoder was trained on drawings of the same kind, so that even few items leave little room. A row can be told from another only by small differences.
 # >
-# > **With real weights:** real photos leave more room, so differences may be larger, and the scatter too. Nobody has measured it yet.
+# > **With real weights:** real photos leave more room, so differences may be larger, and the scatter too.
 
 # %% [markdown]
 # ## 7. How the others are wired
 #
-# Each of the next sections rebuilds one idea of a large system in MODA's size. It is a **stand-in**: the wiring is that of the system, its encoder, language model, data and training are not. A cell prints what changes and what came of it; all of these rows learnt from a tenth of the items.
+# Each of the next sections rebuilds one idea of a large system in MODA's size. It is a **stand-in**: the wiring is that of the system, its encoder, language model, data and training are not. A cell prints what changes and what came of it; all of these rows learned from the templates of a tenth of the items.
 
 # %%
 def facts(name, against="moda"):
@@ -482,6 +481,10 @@ facts("patches-linear")
 # %%
 facts("patches-mlp", against="patches-linear")
 print("minus moda,", says("patches-mlp", "moda", few))
+print("With patches, in this recipe:", outcome(
+    minus("patches-mlp", "patches-linear", few), "two layers are better, as LLaVA-1.5 reports.",
+    "one layer is better; LLaVA-1.5, with far more data, reports the opposite.",
+    "one and two layers are not told apart; LLaVA-1.5 reports a gain."))
 
 
 # %% [markdown]
@@ -489,7 +492,7 @@ print("minus moda,", says("patches-mlp", "moda", few))
 #
 # *Stands for*: every patch, one linear layer, and attention in both directions within the image. In a usual decoder each place sees only what stands before it, which makes little sense for patches: the upper left corner would never hear of the lower right. *How far it goes*: PaLI has an encoder-decoder language model, whose encoder sees all of its input by design; PaliGemma opens the mask in a decoder, as ours does, and includes the question in it.
 #
-# The mask by hand: a place may look at those before it, and at every place of the image.
+# The mask by hand: a place may look at those before it, and at every place of the image. (For MODA's one place both masks are the same.)
 
 # %%
 def may_look(length, image_places):
@@ -498,7 +501,7 @@ def may_look(length, image_places):
     return before | (place < image_places)
 
 figure, axes = plots.figure(1, 2, height=3.1)
-for axis, (title, image) in zip(axes.flat, {"LLaVA, MODA": 0, "PaLI, PaliGemma": 4}.items()):
+for axis, (title, image) in zip(axes.flat, {"Causal: LLaVA": 0, "Open: PaLI, PaliGemma": 4}.items()):
     axis.imshow(may_look(8, image), cmap="Blues", vmax=1.6)
     axis.set_xticks(range(8), [*["photo"] * 4, *["word"] * 4], rotation=60)
     axis.set_yticks(range(8), [*["photo"] * 4, *["word"] * 4])
@@ -567,15 +570,17 @@ plots.photo_grid([catalog.root / name for name in items.image[:4]],
 
 # %%
 print("frozen-mlp minus frozen-linear,", says("frozen-mlp", "frozen-linear", few))
+print(outcome(minus("frozen-mlp", "frozen-linear", few), "Here the bend helps.", "Here the bend harms.",
+              "Not even here is the bend shown to matter."))
 
 # %% [markdown]
 # > **In `mini`:** the language model was trained on sentences about fashion before, so that a frozen one at least knows the words.
 # >
-# > **With real weights:** a frozen OPT-125M would have to be talked into writing shop descriptions by a few vectors. Expect these rows to fall far behind; nobody has measured it yet.
+# > **With real weights:** a frozen OPT-125M would have to be talked into writing shop descriptions by a few vectors. Expect these rows to fall far behind.
 #
 # ## 8. Recipe and texts
 #
-# The last rows leave the wiring alone. They ask whether other choices of the recipe weigh more: a cosine schedule in place of steps, a tenth of the learning rate for the pretrained language model; and what the descriptions of notebooks 2 and 3 teach in place of templates.
+# The last rows leave the wiring alone. They ask whether other choices of the recipe weigh more: a cosine schedule (the rate glides down to zero along half a wave) in place of steps, a tenth of the learning rate for the pretrained language model; and what the descriptions of notebooks 2 and 3 teach in place of templates.
 
 # %%
 for name in ("cosine", "two-rates", "moda-slow", "raw", "refined", "blind"):
@@ -587,21 +592,23 @@ for name in ("cosine", "two-rates", "moda-slow", "raw", "refined", "blind"):
 # %% [markdown]
 # > **In `mini`:** small stand-ins for Phi-3 Vision and Phi-3 have written and refined the descriptions. What the rows `raw` and `refined` say is about their texts.
 # >
-# > **With real weights:** Phi-3 Vision and Phi-3 themselves write and refine them. Nobody has measured yet what MODA learns from those.
+# > **With real weights:** Phi-3 Vision and Phi-3 themselves write and refine them.
 
 # %% [markdown]
-# Templates name exactly the four attributes that are graded, so they have an unfair advantage here: free descriptions spend words on sleeves and stripes, for which nobody gets points. What they are worth beyond the attributes, this grade can't see. One thing it can: do they teach the model to invent printed words?
+# Templates name exactly the four attributes that are graded, so they have an unfair advantage here: free descriptions spend words on sleeves and stripes, for which nobody gets points. What they are worth beyond the attributes, this grade can't see. One thing can be counted: how often does a text hold the very word that is printed on its item?
 
 # %%
 for name in ("moda", "raw", "refined"):
     if name in few["rows"]:
-        print(f"{name:8} printed words in {few['rows'][name]['leaks']:.1%} of the printed items' texts,"
+        print(f"{name:8} the printed word in {few['rows'][name]['leaks']:.1%} of the printed items' texts,"
               f" with all items {all_items['rows'][name]['leaks']:.1%}")
 
 # %% [markdown]
+# Words invented on plain clothes are not counted. And STAR is a word as well as a motif of the drawings: "a big star" counts, though nothing was read.
+#
 # ## 9. All rows in one table
 #
-# One row per variant, each with the command that makes it again. The differences are those of a tenth of the items; both rows of a difference have met the same seeds, so where MODA's row has more of them, the difference is not that of the two means beside it. Seconds are for one pass over all items, milliseconds for one photo and a sentence of fixed length. The column `full` waits for a reader with a GPU.
+# The differences are those of a tenth of the items; both rows of a difference have met the same seeds, so where MODA's row has more of them, the difference is not that of the two means beside it. Seconds are for one pass over all items, milliseconds for one photo and a sentence of fixed length. The command that makes a row again stands above the table.
 
 # %%
 import pandas as pd
@@ -611,7 +618,8 @@ form = "{value:.2f} [{low:.2f},\u00a0{high:.2f}]".format
 
 def line(name):
     difference = few["differences"].get(f"{name} - moda", {}).get("overall")
-    cost, found = stored["rows"][name], [r["shares"]["0.1"]["rows"].get(name) for r in real]
+    cost = stored["rows"][name]
+    found = [result["shares"]["0.1"]["rows"].get(name) for result in real]
     alike = [row for row in found if row]
     return {"overall, few items": form(**few["rows"][name]["overall"]),
             "minus moda": form(**difference) if difference else "",
@@ -620,10 +628,9 @@ def line(name):
                             if name in all_items["rows"] else "",
             "trained weights": f"{cost['trained_weights']:,}",
             "s per epoch": f"{cost['seconds_per_epoch']:.2f}",
-            "ms per caption": f"{cost['ms_per_caption']:.1f}",
-            "full": form(**alike[0]["overall"]) if alike else "not yet run",
-            "command": cost["command"]}
+            "ms per caption": f"{cost['ms_per_caption']:.1f}"} | ({"full": form(**alike[0]["overall"])} if alike else {})
 
+print("a row again, here linear:", stored["rows"]["linear"]["command"])
 print("not measured:", stored["missing"] or "none")
 print("times:", stored["times"], f"({stored['caption_tokens']} tokens per caption)")
 pd.DataFrame({name: line(name) for name in stored["rows"]}).T
@@ -675,7 +682,7 @@ for name in [name for name in others if name != "blind"]:
     if abs(spot[1]) > 0.4 or spot[0] > 1.25 * seconds["moda"]:
         named.setdefault((round(spot[0], 1), round(2 * spot[1])), {})[name] = spot
 for alike in named.values():
-    axis.annotate(", ".join(alike), max(alike.values()), (6, -3), textcoords="offset points",
+    axis.annotate(", ".join(alike), max(alike.values()), (8, -3), textcoords="offset points",
                   fontsize=8)
 axis.plot(seconds["moda"], 0, "D", color=plots.VERMILION, label="moda")
 axis.set(xlabel="seconds per epoch, all items", ylabel="overall grade minus MODA's",
