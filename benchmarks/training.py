@@ -50,13 +50,12 @@ from transformers import (
 )
 
 from moda_utils.catalog import open_photo
-from moda_utils.course import require
 from moda_utils.device import best_device, best_dtype
 from moda_utils.features import Examples, embed_photos, load_examples
 from moda_utils.modeling_moda import ModaConfig, ModaForConditionalGeneration, ModaProcessor
 from moda_utils.recipe import TrainConfig, recipe
 from moda_utils.runs import trained_weights
-from moda_utils.storage import write_json
+from moda_utils.storage import require, write_json
 from moda_utils.training import accumulate, start_model, tokenize, train
 
 REAL_ITEMS = 2_906

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _WHERE = {
     "get_profile": "profiles",
     "setup": "course",
-    "require": "course",
+    "require": "storage",
     "catch_up": "course",
     "progress": "course",
     "show_figure": "course",

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from .profiles import ROOT, Profile
-from .storage import atomic_path
+from .storage import atomic_path, require
 
 CSV = "data/fashion.csv"
 PHOTOS = "data/{Category}/{Gender}/Images/images_with_product_ids/{Image}"
@@ -356,9 +356,7 @@ def load_catalog(path: Path | str) -> Catalog:
         FileNotFoundError: it isn't there; the message names the notebook that makes it.
         ValueError: not a catalogue.
     """
-    path = Path(path).resolve()
-    if not path.exists():
-        raise FileNotFoundError(f"{path.name} is missing: run notebook 01 first.")
+    path = require(Path(path).resolve(), "01")
     try:
         table = pq.read_table(path)
         note = json.loads(table.schema.metadata[b"moda"])

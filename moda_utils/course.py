@@ -64,17 +64,6 @@ def setup(notebook: str, profile: str = "auto") -> Profile:
     return chosen
 
 
-def require(path: Path, notebook: str) -> Path:
-    """Return `path` if it exists.
-
-    Raises:
-        FileNotFoundError: it doesn't; the message names the notebook that makes it.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path.name} is missing: run notebook {notebook} first.")
-    return path
-
-
 def catch_up(notebook: str, go: bool = False, captions: bool = False) -> None:
     """Make what a notebook starts from, for a reader who skipped the ones before it.
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from .course import require
 from .dataset import load_dataset_dir, template_description
 from .evaluation import ATTRIBUTES, grade
 from .exercises_data import EXERCISES, batches_of, exercise, rows_of
 from .profiles import Profile, get_profile
+from .storage import require
 
 KINDS: dict[str, Callable[[Any], bool]] = {
     "a text": lambda answer: isinstance(answer, str),

@@ -15,10 +15,10 @@ from PIL import Image
 
 from .attributes import extract
 from .catalog import assign_groups, load_catalog, load_photos, read_catalog
-from .course import require
 from .dataset import template_description
 from .evaluation import ATTRIBUTES, CRITERIA, grade
 from .profiles import Profile
+from .storage import require
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,12 @@ from huggingface_hub import CommitOperationAdd, EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from safetensors import safe_open
 
-from moda_utils.course import require
 from moda_utils.dataset import load_dataset_dir
 from moda_utils.evaluation import CRITERIA
 from moda_utils.modeling_moda import ModaConfig
 from moda_utils.profiles import Profile
 from moda_utils.serving import NOTES
-from moda_utils.storage import read_json
+from moda_utils.storage import read_json, require
 
 LICENCES = {
     True: "MIT: code, weights and the photos that they were trained on are the course's own.",

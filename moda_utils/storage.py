@@ -101,6 +101,17 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def require(path: Path, notebook: str) -> Path:
+    """Return `path` if it exists.
+
+    Raises:
+        FileNotFoundError: it doesn't; the message names the notebook that makes it.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name} is missing: run notebook {notebook} first.")
+    return path
+
+
 def write_json(path: Path | str, content: Any) -> None:
     """Write `content` as indented UTF-8 JSON, atomically."""
     with atomic_path(path) as temporary:

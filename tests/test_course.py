@@ -1,4 +1,4 @@
-"""Setup, require and catch_up: a notebook says what it has, what it lacks and what that costs."""
+"""Setup and catch_up: a notebook says what it has, what it lacks and what that costs."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from shop import shop_row, write_shop
 
 from moda_utils import course
 from moda_utils.catalog import load_catalog
-from moda_utils.course import catch_up, progress, require, setup, show_figure
+from moda_utils.course import catch_up, progress, setup, show_figure
 from moda_utils.profiles import ROOT, get_profile
 
 
@@ -75,13 +75,6 @@ def test_an_unknown_profile_is_refused_and_not_remembered():
     with pytest.raises(ValueError, match="'huge'; valid ones are: mini, full"):
         setup("00", "huge")
     assert os.environ["MODA_PROFILE"] == "mini"
-
-
-def test_require(tmp_path):
-    (tmp_path / "here").touch()
-    assert require(tmp_path / "here", "01") == tmp_path / "here"
-    with pytest.raises(FileNotFoundError, match="captions.jsonl is missing: run notebook 02 first"):
-        require(tmp_path / "captions.jsonl", "02")
 
 
 def test_catch_up_builds_the_catalogue(home, capsys):

@@ -4,7 +4,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from moda_utils.storage import atomic_dir, atomic_path, read_json, sha256_file, write_json
+from moda_utils.storage import (
+    atomic_dir,
+    atomic_path,
+    read_json,
+    require,
+    sha256_file,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -59,6 +66,13 @@ def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "figures.json", {"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_require(tmp_path):
+    (tmp_path / "here").touch()
+    assert require(tmp_path / "here", "01") == tmp_path / "here"
+    with pytest.raises(FileNotFoundError, match="captions.jsonl is missing: run notebook 02 first"):
+        require(tmp_path / "captions.jsonl", "02")
 
 
 def test_sha256_is_the_standard_one(tmp_path):
