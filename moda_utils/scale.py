@@ -4,11 +4,11 @@
     python -m moda_utils.scale PHOTOS OUT --captioner    by Phi-3 Vision and Prompt I
 
 PHOTOS is a folder, Parquet files with product_id and image, or an address such as s3://bucket/shop.
-OUT is a folder that all machines see (an address also, where pyarrow can write and move files: not
-tested here). The photos are cut into shards. Workers, which hold the model, take one after the
-other and write each into a file of its own, `OUT/described/NAME.parquet`, whole or not at all: call
-again after any stop, and only shards without a file are done. Photos that can't be read are listed
-in `OUT/unreadable/`. RAY_ADDRESS names a cluster, as Ray reads it; without it this machine is one.
+OUT is a folder that all machines see, or an address. The photos are cut into shards. Workers, which
+hold the model, take one after the other and write each into a file of its own,
+`OUT/described/NAME.parquet`, whole or not at all: call again after any stop, and only shards
+without a file are done. Photos that can't be read are listed in `OUT/unreadable/`. RAY_ADDRESS
+names a cluster, as Ray reads it; without it this machine is one.
 """
 
 import argparse
@@ -17,10 +17,11 @@ import json
 import logging
 import os
 import re
+import socket
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,9 +30,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pyarrow.fs import FileSelector, FileSystem, FileType
 from tqdm import tqdm
 
+from moda_utils.addresses import connect, explained, list_files, write
 from moda_utils.answers import Answer, run_batches, weights_of
 from moda_utils.captioning import Captioner, captions_journal
 from moda_utils.catalog import open_photo
@@ -41,6 +42,7 @@ from moda_utils.serving import generate_texts, load_model
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 TEXTS = (*IDS, "model", "prompt_sha", "options_sha", "raw", "description", "status")
+JOIN = "see that it runs and that RAY_AUTH_MODE and RAY_AUTH_TOKEN (or its _PATH) are the same here"
 SCHEMA = pa.schema(dict.fromkeys(TEXTS, pa.utf8()) | {"seconds": pa.float64(), "ended": pa.bool_()})
 
 
@@ -103,62 +105,25 @@ def _load_captioner(profile: Profile) -> dict[str, Any]:
     return {"prepare": model.prepare, "answer": model, "batch_size": model.batch_size()}
 
 
-# ---------------------------------------------------------------------------------------------
-# Files, here or elsewhere
-
-
-def connect(address: str) -> tuple[FileSystem, str]:
-    """The file system of a folder or an address, and the path in it."""
-    uri = address if "://" in address else Path(address).expanduser().resolve().as_uri()
-    return FileSystem.from_uri(uri)
-
-
-def list_files(address: str) -> list[str]:
-    """All whole files at or below an address, sorted; none where there is nothing.
-
-    Raises:
-        PermissionError: the address can't be read; the message says what it may lack.
-    """
-    try:
-        files, path = connect(address)
-        if files.get_file_info(path).type == FileType.File:
-            return [path]
-        found = files.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
-    except (OSError, pa.ArrowInvalid) as error:
-        advice = "if it needs credentials, set AWS_ACCESS_KEY_ID or the like on every machine"
-        raise PermissionError(f"{address} can't be read ({error}): {advice}.") from error
-    return sorted(f.path for f in found if f.type == FileType.File and f.extension != "part")
-
-
-def write(address: str, name: str, save: Callable[[Any], None]) -> None:
-    """Write a file below an address: whole, or not at all."""
-    files, path = connect(address)
-    path = f"{path}/{name}"
-    files.create_dir(path.rpartition("/")[0], recursive=True)
-    with files.open_output_stream(f"{path}.part") as stream:
-        save(stream)
-    files.move(f"{path}.part", path)
-
-
 def find_shards(source: str, size: int = 256) -> list[Shard]:
     """Cut the photos into shards of `size`; Parquet files bring their own, the row groups.
 
-    A worker holds the image column of a row group as a whole, and repeats as much when it is
-    killed: write Parquet files with row groups of some hundred photos.
+    A killed worker repeats a row group; a worker reads it page by page, and pyarrow writes a page
+    of up to 1,024 rows: give some hundred photos to a group, and 16 or so to a page
+    (`row_group_size`, `write_batch_size`).
 
     Raises:
         ValueError: there is no photo, there are photos beside Parquet files, a Parquet file lacks
             a column, or two photos have the same id.
-        PermissionError: the address can't be read.
+        RuntimeError: the address can't be read.
     """
     paths = list_files(source)
     shards = [s for path in paths if path.endswith(".parquet") for s in _row_groups(source, path)]
     photos = [path for path in paths if path.lower().endswith(PHOTOS)]
     if shards and photos:
         raise ValueError(f"{source} holds photos and Parquet files: give one or the other.")
-    for start in range(0, len(photos), size):
-        some = photos[start : start + size]
-        shards.append(Shard(f"{start:09d}", [Path(path).stem for path in some], some))
+    parts = {start: photos[start : start + size] for start in range(0, len(photos), size)}
+    shards += [Shard(f"{n:09d}", [Path(p).stem for p in part], part) for n, part in parts.items()]
     counts = Counter(item for shard in shards for item in shard.ids)
     if not counts:
         raise ValueError(f"There is no photo in {source}: give a folder of photos or of Parquet.")
@@ -168,7 +133,8 @@ def find_shards(source: str, size: int = 256) -> list[Shard]:
 
 
 def _row_groups(source: str, path: str) -> list[Shard]:
-    with pq.ParquetFile(connect(source)[0].open_input_file(path)) as table:
+    with explained(f"{path} can't be read"), connect(source)[0].open_input_file(path) as file:
+        table = pq.ParquetFile(file)
         there = {table.schema.column(i).path for i in range(len(table.schema))}
         if missing := {"product_id", "image.bytes"} - there:
             raise ValueError(f"{path} has no {min(missing)}: image is a struct of bytes and path.")
@@ -193,7 +159,8 @@ class Worker:
             raise RuntimeError(f"A worker can't load the model: {error}") from error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        shard, rows, key = Shard(*json.loads(batch["item"][0])), {}, self.job.key
+        shard, rows, lost = Shard(*json.loads(batch["item"][0])), {}, []
+        key, ids = self.job.key, iter(shard.ids)
 
         def append(some: Sequence[Row]) -> None:
             rows.update({(row["product_id"], row["image_sha256"]): row | key for row in some})
@@ -201,8 +168,10 @@ class Worker:
         # A journal in memory, for the rows of one shard until they are written together.
         journal = SimpleNamespace(done=lambda: rows, append=append, ignored=0)
         asked = self.model | {"prepare": self._prepare, "same": lambda item: item["product_id"]}
-        summary = run_batches(self._items(shard), journal, **asked)
-        lost = [{"product_id": item, "reason": reason} for item, reason in summary.unreadable]
+        for images in self._images(shard):
+            items = [{"image_sha256": "", **image, "product_id": next(ids)} for image in images]
+            unreadable = run_batches(items, journal, **asked).unreadable
+            lost += [{"product_id": item, "reason": reason} for item, reason in unreadable]
         if lost:
             self._write("unreadable", shard, pa.Table.from_pylist(lost))
         # Last, because it says that the shard is done. A schema, because it may have no row.
@@ -212,28 +181,24 @@ class Worker:
     def _write(self, folder: str, shard: Shard, table: pa.Table) -> None:
         write(self.job.out, f"{folder}/{shard.name}.parquet", partial(pq.write_table, table))
 
-    def _items(self, shard: Shard) -> list[dict[str, Any]]:
-        """Ids with addresses, or with the bytes of a Parquet file; the hash follows on reading."""
-        images: list[dict | None] = [{"path": path} for path in shard.files]
-        if shard.row_group is not None:
-            with pq.ParquetFile(self.files.open_input_file(shard.files[0])) as table:
-                images = table.read_row_group(shard.row_group, ["image"])["image"].to_pylist()
-        pairs, none = zip(shard.ids, images, strict=True), {"path": None, "bytes": None}
-        return [{"product_id": i, "image_sha256": ""} | none | (image or {}) for i, image in pairs]
-
-    def _fetch(self, path: str) -> bytes:
-        """The content of a file. A storage that fails stops the run: no photo is to blame."""
-        try:
-            return self.files.open_input_stream(path).read()
-        except FileNotFoundError:  # since it was listed
-            raise
-        except OSError as error:
-            raise RuntimeError(f"{path} can't be fetched, call again: {error}") from error
+    def _images(self, shard: Shard) -> Iterator[list[dict[str, Any]]]:
+        """Addresses of photos; or what a Parquet file holds of them, a few batches at a time."""
+        if shard.row_group is None:
+            yield [{"path": path} for path in shard.files]
+            return
+        path, few = shard.files[0], 4 * self.model["batch_size"]
+        with explained(f"{path} can't be fetched"), self.files.open_input_file(path) as file:
+            table = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)  # page by page
+            for part in table.iter_batches(few, [shard.row_group], ["image"]):
+                yield [image or {} for image in part["image"].to_pylist()]
 
     def _prepare(self, item: dict[str, Any]) -> Any:
-        content = item["bytes"] or (self._fetch(item["path"]) if item["path"] else b"")
+        content, path = item.get("bytes") or b"", item.get("path")
+        if path and not content:
+            with explained(f"{path} can't be fetched"):  # stops the run: no photo is to blame
+                content = self.files.open_input_stream(path).read()
         item["image_sha256"] = hashlib.sha256(content).hexdigest()
-        return self.model["prepare"](open_photo(pa.BufferReader(content), str(item["path"])))
+        return self.model["prepare"](open_photo(pa.BufferReader(content), str(path)))
 
 
 def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Counter:
@@ -249,8 +214,8 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
 
     Raises:
         ValueError: no photo, an id that is there twice, or `out` belongs to another run.
-        PermissionError: an address can't be read.
-        RuntimeError: a worker can't load the model or fetch a photo, or dies again and again.
+        RuntimeError: an address can't be read or written, a worker can't load the model or dies
+            again and again, or there is no Ray at RAY_ADDRESS.
     """
     shards = find_shards(job.source, shard_size)
     about = job.key | {"photos": fingerprint([[shard.name, shard.ids] for shard in shards])}
@@ -272,11 +237,19 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
 
     # Every pool would start with an alarm; and Ray would wait for a cluster that left its address.
     os.environ.update({"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ADDRESS": "local"} | os.environ)
+    # The dashboard of a Ray that starts here would ask three clouds whether this machine is theirs,
+    # even with usage statistics off. Nothing here needs a dashboard.
+    ray._private.node.Node.start_api_server = lambda node, **options: None
     # The package travels to the workers, wherever they are. A Ray that runs already is used as is.
     env = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
-    ray.init(runtime_env=env, ignore_reinit_error=True, log_to_driver=False, logging_level="error")
+    quiet = {"log_to_driver": False, "logging_level": "error", "ignore_reinit_error": True}
+    where = os.environ["RAY_ADDRESS"]
+    with explained(f"The Ray at {where} can't be joined", JOIN):
+        if found := re.search(r"([^/]+):(\d+)$", where):  # Ray itself would try for minutes
+            socket.create_connection(found.groups(), timeout=10).close()
+        ray.init(runtime_env=env, **quiet)
     ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts photos
-    logging.getLogger("ray.data").setLevel("ERROR")
+    logging.getLogger("ray.data").setLevel("CRITICAL")  # errors come as exceptions, too
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)
     pool = ray.data.ActorPoolStrategy(size=min(workers, len(todo)), max_tasks_in_flight_per_actor=2)
     # Without a bound, Ray would start a worker again for ever that one of its photos kills. It

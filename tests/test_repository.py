@@ -39,6 +39,7 @@ LEAVES = {
     "dataset",
     "attributes",
     "overlap",
+    "addresses",
     "plots",
 }
 MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "fast", "runs", "recipe"}

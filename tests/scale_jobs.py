@@ -1,0 +1,116 @@
+"""Jobs for Ray whose models write down what they are asked, photos for them, and a process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from moda_utils import scale
+from moda_utils.answers import Answer
+from moda_utils.profiles import ROOT
+
+ray = pytest.importorskip("ray", reason="Ray is not here: make scale installs it")
+pytest.importorskip("ray.data")
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers don't have this file
+
+
+def draw_photos(root):
+    """Twenty photos on three shelves: 000.png to 019.png, told apart by their red."""
+    for number in range(20):
+        folder = root / f"shelf {number % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 30), (number * 12, 80, 200)).save(folder / f"{number:03}.png")
+    return root
+
+
+def rows(out, kind="described"):
+    files = sorted(Path(out, kind).glob("*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def noting_engine(log, seconds=0.0, first=0.0):
+    """A model that writes down what it is asked, and by which process; the "text" is a size.
+
+    `seconds` is what a photo takes, and `first` how much more in the worker that loads first.
+    """
+    try:
+        open(f"{log}.first", "x").close()
+        seconds += first
+    except FileExistsError:
+        pass
+
+    def answer(photos):
+        for photo in photos:
+            time.sleep(seconds)
+            with open(log, "a") as file:
+                file.write(f"{os.getpid()} {photo.getpixel((0, 0))[0] // 12}\n")
+        return [Answer(json.dumps({"description": f"{photo.size}"}), True) for photo in photos]
+
+    return {"prepare": lambda photo: photo, "answer": answer, "batch_size": 1}
+
+
+def unloadable_engine():
+    raise OSError("no such weights on this machine")
+
+
+def noting(source, out, log, **options):
+    return scale.Job(
+        str(source), str(out), {"model": "noting"}, partial(noting_engine, log, **options)
+    )
+
+
+def asked(log):
+    """The numbers of the photos that the model was asked about."""
+    return [photo for _, photo in lines(log)]
+
+
+def lines(log):
+    """(process, number of the photo) of each question."""
+    return [tuple(line.split()) for line in log.read_text().split("\n")[:-1]]
+
+
+def clean_environment():
+    """What a process of its own gets: nothing of Ray's, a bar as readers see it, these modules."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    kept.pop("TQDM_DISABLE", None)
+    paths = [str(ROOT / name) for name in (".", "tests", "tools")]
+    return kept | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def run_python(code, **environment):
+    """Run code in a process of its own, to which this module is known."""
+    return subprocess.run(
+        [sys.executable, "-c", f"from scale_jobs import *\n{code}"],
+        env=clean_environment() | environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def describe_in_a_new_process(source, out, log, seconds=0.0, **environment):
+    """Describe by two workers, five photos a shard: (what the process said, and beside)."""
+    job = f"noting({str(source)!r}, {str(out)!r}, Path({str(log)!r}), seconds={seconds})"
+    code = f"print(dict(scale.describe_catalogue({job}, workers=2, shard_size=5)))"
+    done = run_python(code, **environment)
+    return done.stdout, done.stderr
+
+
+def deadly_engine():
+    """A model that one photo kills, again and again."""
+
+    def prepare(photo):
+        if photo.getpixel((0, 0))[0] == 7 * 12:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return photo
+
+    answer = partial(map, lambda photo: Answer("{}", True))
+    return {"prepare": prepare, "answer": lambda some: list(answer(some)), "batch_size": 1}

@@ -1,0 +1,176 @@
+"""Ray as a reader meets it: what it asks of the world, what it hands out, and a Ray elsewhere."""
+
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import psutil
+import pytest
+from scale_jobs import (
+    clean_environment,
+    describe_in_a_new_process,
+    draw_photos,
+    lines,
+    noting,
+    ray,
+    rows,
+)
+
+from moda_utils import scale
+
+pytestmark = pytest.mark.slow
+DEFAULT = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"  # where Ray looks for one
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return draw_photos(tmp_path / "photos")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# What it asks of the world
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Writes down what is asked of it, and gives nothing."""
+
+    asked: list[str] = []
+
+    def log_message(self, *args):
+        pass
+
+    def _any(self):
+        self.asked.append(self.path)
+        self.send_error(404)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_CONNECT = _any
+
+
+def test_nothing_outside_is_asked(photos, tmp_path):
+    """Ray would ask three clouds whether it runs there, with its usage statistics on or off."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    proxies = {f"{kind}_proxy": address for kind in ("http", "https", "all")}
+    said, beside = describe_in_a_new_process(
+        photos, tmp_path / "out", tmp_path / "log", **proxies, no_proxy="127.0.0.1"
+    )
+    server.shutdown()
+    assert said == "{'described': 20}\n", beside
+    assert Proxy.asked == []
+
+
+# What it shows and hands out
+
+
+def test_the_bar_counts_what_was_there_and_reaches_the_end(photos, tmp_path):
+    out, log = tmp_path / "out", tmp_path / "log"
+    said, bar = describe_in_a_new_process(photos, out, log, seconds=0.2)
+    assert said == "{'described': 20}\n", bar
+    states = re.findall(r"(\d+)/20 \[[\d:]+<([\d:?]+)", bar)
+    assert [int(count) for count, _ in states] == sorted(int(count) for count, _ in states)
+    assert states[0][0] == "0" and states[-1] == ("20", "00:00")
+    assert any(re.search("[1-9]", left) for _, left in states[1:-1]), bar  # the time left
+    next((out / "described").glob("*5.parquet")).unlink()
+    said, bar = describe_in_a_new_process(photos, out, log)
+    assert said == "{'described': 5, 'before': 15}\n", bar
+    counts = [int(count) for count in re.findall(r"(\d+)/20 \[", bar)]
+    assert counts[0] == 15 and counts[-1] == 20
+
+
+def test_a_slow_worker_is_handed_no_more_than_two_shards(photos, tmp_path):
+    """What it holds is bounded, so the other does the rest of the twenty."""
+    log = tmp_path / "log"
+    job = noting(photos, tmp_path / "out", log, first=5)
+    assert scale.describe_catalogue(job, workers=2, shard_size=1) == {"described": 20}
+    done = Counter(process for process, _ in lines(log))
+    slow = lines(log)[-1][0]  # it ends last, with what it was handed
+    assert done[slow] <= 3 and len(done) == 2
+
+
+# A Ray elsewhere
+
+
+@pytest.fixture(scope="module")
+def other():
+    """A Ray that somebody else started, with a token: its environment, address and folder."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short, for sockets lie below it
+    port, there = free_port(), DEFAULT.exists()
+    nobody = f"http://127.0.0.1:{free_port()}"  # it would tell its makers that it starts
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(24)}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    command += [f"--port={port}", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}"]
+    command += ["--include-dashboard=false", "--num-cpus=2", "--disable-usage-stats"]
+    said = folder / "said.txt"
+    with open(said, "w") as file:
+        process = subprocess.Popen(
+            command,
+            env=clean_environment() | environment | {"http_proxy": nobody, "https_proxy": nobody},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while "Ray runtime started" not in said.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, said.read_text()
+            time.sleep(0.2)
+        yield environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"}, folder
+    finally:
+        head = psutil.Process(process.pid)
+        family = [head, *head.children(recursive=True)]
+        for member in family:  # by number: `ray stop` would stop every Ray of this machine
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(family, timeout=20)
+        shutil.rmtree(folder)
+        assert DEFAULT.exists() == there  # or every other Ray here would wait for this one
+
+
+def test_a_ray_elsewhere_does_the_same(other, photos, tmp_path):
+    """RAY_ADDRESS and the token are all that is said; nothing is started here."""
+    environment, folder = other
+    out, log = tmp_path / "out", tmp_path / "log"
+    said, beside = describe_in_a_new_process(photos, out, log, **environment)
+    assert said == "{'described': 20}\n", beside
+    assert len(rows(out)) == 20
+    there = {path.stem.rpartition("-")[2] for path in folder.glob("session_2*/logs/worker-*.out")}
+    assert {process for process, _ in lines(log)} <= there
+    said, beside = describe_in_a_new_process(photos, out, log, **environment)
+    assert said == "{'before': 20}\n", beside
+
+
+def test_a_wrong_token_is_explained(other, photos, tmp_path):
+    environment = other[0] | {"RAY_AUTH_TOKEN": secrets.token_hex(24)}
+    _, error = describe_in_a_new_process(photos, tmp_path / "out", tmp_path / "log", **environment)
+    [last] = error.splitlines()[-1:]
+    assert last.startswith(f"RuntimeError: The Ray at {environment['RAY_ADDRESS']} can't be joined")
+    assert "RAY_AUTH_MODE and RAY_AUTH_TOKEN" in last
+
+
+def test_no_ray_at_the_address_is_explained_at_once(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    begin = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"The Ray at 127.* can't be joined .*see that it runs"):
+        scale.describe_catalogue(noting(photos, tmp_path / "out", tmp_path / "log"))
+    assert time.monotonic() - begin < 5
