@@ -107,7 +107,7 @@ if sentences:
                              title="Described"))
 
 # %% [markdown]
-# A model that was trained on drawings says so, each time: whoever reads its sentence should know. Hand it a photo of your own and see what it makes of it. It has no word for "I don't know": it answers with the item that fits least badly.
+# A model that was trained on drawings says so, each time: whoever reads its sentence should know. Hand it a photo of your own and see what it makes of it. It has no word for "I don't know": it answers with whichever item comes closest.
 #
 # A whole folder is a job for the command line. It shows a bar with the time left, names what it can't read, and with `--csv` writes a table that a second run continues. Here with a few photos and a file that only pretends to be one:
 
@@ -136,6 +136,7 @@ run(folder, "--csv", table)  # goes on: only what failed is tried again
 # %%
 import pandas as pd
 
+pd.set_option("display.max_colwidth", None)  # whole sentences
 rows = pd.read_csv(table)
 rows["photo"] = rows.photo.map(lambda name: Path(name).name)
 rows
@@ -186,9 +187,9 @@ print(f"write is {before.write / before[:4].sum():.0%} of the time: {before.toke
 #
 # > **In `mini`:** the weights fit into the processor's own memory (its *cache*), so what is left is mostly the cost of calling many small operations. Compare shares, not milliseconds.
 # >
-# > **With real weights:** reading counts, and so do arithmetic and calls. The next cell shows how much, measured at real size with random weights, which cost the same time as trained ones.
+# > **With real weights:** reading counts, and so do arithmetic and calls. The next cell shows how much at real size. The weights there are random, which cost the same time as trained ones.
 #
-# Reading is a *floor*: no program that reads each weight once per token can be faster. How far above it is the measured time? *Predict first: is reading nearly all of it?*
+# Reading is a *floor*: no program that reads each weight once per token can be faster. It is calculated, bytes over the memory's speed; the time of writing is measured. How far above the floor is it? *Predict first: is reading nearly all of it?*
 
 # %%
 import json
@@ -201,11 +202,13 @@ def writing(system, encoding):
     return bench["systems"][system]["batch_1_ms"] - bench["systems"][encoding]["batch_1_ms"]
 
 if bench:
+    print(f"{bench['what']}; {bench['machine']}; {bench['new_tokens']} tokens each")
+    print(f"memory read at {bench['memory_gb_per_second']} GB/s")
     shipped_name = "MODA as shipped: int8, cut output layer"
     for name, encoding in (("MODA, float32", "(float32: encoding)"),
                            (shipped_name, "(of it: encoding)")):
         floor, took = bench["systems"][name]["floor_of_decoding_ms"], writing(name, encoding)
-        print(f"{name}: reading {floor:.0f} of {took:.0f} ms of writing ({floor / took:.0%})")
+        print(f"{name}: writing {took:.0f} ms, of it reading {floor:.0f} ms ({floor / took:.0%})")
     gain = (writing("MODA, float32, own decoding loop", "(float32: encoding)")
             / writing("MODA, int8, own decoding loop", "(of it: encoding)"))
     print(f"int8, the same loop: a quarter of the bytes, writing {gain:.1f} times faster")
@@ -278,7 +281,7 @@ plots.stamp(figure, profile, len(steps))
 figure
 
 # %% [markdown]
-# Which library should do it? `benchmarks/int8.py` compares four at real size. The table is read from its result.
+# Which library should do it? `benchmarks/int8.py` compares four at real size. It times nothing but the decoder, with another loop and fewer outputs than section 2: compare its milliseconds with each other only.
 
 # %%
 path = results / "full-cpu-int8-random-weights.json"
@@ -286,6 +289,9 @@ if path.exists():
     result = json.loads(path.read_text())
     print(f"{result['what']}; {result['machine']}")
     table8 = pd.DataFrame(result["methods"]).T.rename_axis("method")
+    for method, row in table8.iterrows():
+        print(f"{method}: {row.note} ({row.packages})")
+    table8 = table8.drop(columns=["note", "packages"])
 else:
     table8 = "not yet measured: python benchmarks/int8.py"
 table8
@@ -344,7 +350,7 @@ print("cut output layer and own loop, float32: all texts the same:", same)
 
 # %% tags=["measured"]
 fast = FastModa.from_folder(best, int8=int8_works())
-after = medians(fast)
+before, after = medians(plain), medians(fast)  # at the same time of day
 compared = 1000 * pd.DataFrame({"float32": before[:4], "as shipped": after[:4]})
 compared.loc["together"] = compared.sum()
 compared["times faster"] = compared["float32"] / compared["as shipped"]
@@ -358,7 +364,7 @@ compared.round(1).rename_axis("milliseconds")
 #
 # ## 5. How much memory
 #
-# A weight in float32 takes 4 bytes, in int8 one. The fast model reads the file weight by weight, so the float32 model is never in memory as a whole.
+# A weight in float32 takes 4 bytes, in int8 one; so megabytes follow from counts of weights. The table is calculated, not measured. The fast model reads the file weight by weight, so the float32 model is never in memory as a whole.
 
 # %%
 def parts(model):
@@ -398,7 +404,7 @@ print("less than half of the bytes:", bool(sizes["as shipped"].together < sizes.
 #
 # ## 6. Is it still as good?
 #
-# int8 changes numbers, so it may change words. *Predict first: in how many descriptions? Rather in those that were right, or in those that were wrong?* The same photos, the same five criteria as in notebook 6, before and after:
+# int8 changes numbers, so it may change words. *Predict first: in how many descriptions? Rather in those that were right, or in those that were wrong?* The test photos and the five criteria of notebook 6 once more, before and after. (One model is compared with its own rounded copy; nothing is tuned to these photos.)
 
 # %%
 from moda_utils.evaluation import CRITERIA, grade, score
@@ -412,19 +418,7 @@ for index in changed[:5]:
     print(f"  {slow_texts[index]}\n  -> {fast_texts[index]}")
 
 # %% [markdown]
-# The three photos that you know from notebook 0, described by both:
-
-# %%
-from moda_utils.catalog import same_three
-
-three = [test.index[test.product_id == item][0] for item in same_three(catalog.frame).product_id]
-both = {"float32": slow_texts, "int8": fast_texts}
-plots.before_after([paths[index] for index in three],
-                   {name: [texts[index] for index in three] for name, texts in both.items()},
-                   profile=profile)
-
-# %% [markdown]
-# And the five criteria:
+# The five criteria:
 
 # %%
 plots.bars_with_intervals(scores, profile=profile, n=len(test))
@@ -441,7 +435,7 @@ print(f"overall grade changed by {change['value']:+.3f} [{low:+.3f}, {change['hi
 print(f"allowed loss {allowed:.3f}: {'kept' if -low <= allowed else 'NOT shown to be kept'}")
 
 # %% [markdown]
-# *Kept* means that even the lower end of the interval loses no more than allowed. A few photos seldom can show that: near-ties between two words flip with any change of rounding, for better as often as for worse, and a handful of flips moves the grade of a small split. That takes more photos. Where they are drawn, `benchmarks/int8_quality.py` draws many fresh ones and stores what it found:
+# *Kept* means that even the lower end of the interval loses no more than allowed. A few photos seldom can show that: near-ties between two words flip with any change of rounding, for better as often as for worse, and a handful of flips moves the grade of a small split. To settle it takes more photos. Where they are drawn, `benchmarks/int8_quality.py` draws many fresh ones and stores what it found:
 
 # %%
 found = sorted(results.glob(f"{profile.name}-*-int8-quality.json"))
@@ -455,18 +449,13 @@ if not found:
     print("not yet measured: python benchmarks/int8_quality.py")
 
 # %% [markdown]
-# If the loss is larger than allowed on many photos too, look at the changed descriptions above: `describe(photo, int8=False)` is always there.
+# > **In `mini`:** many fresh drawings decide, not the few of the test split.
+# >
+# > **With real weights:** nobody has measured yet what int8 does to the sentences of FashionCLIP and OPT-125M. Until you have, on your own photos, `describe(photo, int8=False)` is always there.
 #
 # ## 7. Beside other captioners
 #
 # How fast is that, compared with models that people run for the same purpose? `benchmarks/latency.py` builds GIT-base, BLIP-base, ViT-GPT2 and SmolVLM-256M from their public configurations, at their own image sizes, with random weights, and lets each write the same number of tokens. That is fair for time (what the weights say doesn't change it) and says nothing about quality. These are general captioners; MODA knows one thing only.
-
-# %%
-if bench:
-    print(f"{bench['what']}; {bench['machine']}; {bench['new_tokens']} tokens each")
-    print(f"memory read at {bench['memory_gb_per_second']} GB/s")
-else:
-    print("not yet measured: python benchmarks/latency.py")
 
 # %%
 if bench:
@@ -486,19 +475,23 @@ if bench:
     figure.supxlabel(f"random weights, real sizes · {bench['machine']}", x=0.99, ha="right",
                      fontsize=8)
     display(figure)
+else:
+    print("not yet measured: python benchmarks/latency.py")
 
 # %% [markdown]
-# The chart has one dot for each system, MODA's in orange. Further left is faster; as the scale is logarithmic, equal distances are equal factors.
+# The chart has one dot for each system, MODA's in orange. Further left is faster; as the scale is logarithmic, equal distances are equal factors. A fair share compares like with like, int8 with int8; with the others as most people run them, in float32, MODA as shipped gains by int8 *and* by being small.
 
 # %%
 if bench:
     first = bench["describe_as_shipped"]
-    print(f"share of the fastest float32 peer's time: {bench['share_of_fastest_peer']:.2f}")
-    print(f"share of SmolVLM's: {bench['share_of_smolvlm']:.4f}")
+    for ours, kind in (("MODA, float32", "float32"), (shipped_name, "int8"), (shipped_name, "float32")):
+        peer = min((name for name in times if name.endswith(f", {kind}") and name[:4] != "MODA"),
+                   key=times.get)
+        print(f"{ours}: {times[ours] / times[peer]:.2f} of the time of {peer}, the fastest such peer")
     print(f"16 photos together: {bench['batch_16_gain']:.1f} times the descriptions per second")
     if "describe_share_of_fastest_peer" in bench:
         print("describe() of a JPEG file, opening and all: "
-              f"{bench['describe_share_of_fastest_peer']:.2f} of the fastest peer's time")
+              f"{bench['describe_share_of_fastest_peer']:.2f} of the fastest float32 peer's time")
     print(f"first describe() after import: {first['first_describe_s']:.1f} s, "
           f"at most {first['peak_memory_gb']:.2f} GB of memory")
 
@@ -507,7 +500,7 @@ if bench:
 #
 # ## 8. A web page
 #
-# The same for people who don't write Python: `python -m moda_utils.serving --demo` opens a page on your machine, with upload, examples, attributes and times. It is made with Gradio; its statistics are off, and photos go no further than the machine that runs it. The picture was taken of the real page, in `mini`, with drawn photos:
+# The same for people who don't write Python: `python -m moda_utils.serving --demo` opens a page on your machine, with upload, examples, attributes and times. It is made with Gradio; its statistics are off, and photos go no further than the machine that runs it. The picture was taken of the real page, in `mini`, with drawn photos, after another run of notebook 5: its sentences may differ from yours.
 
 # %% cellView="form"
 # @title Figure: the page (mini, drawn photos) { display-mode: "form" }
@@ -540,7 +533,7 @@ else:
 # %% [markdown]
 # ## 9. Publish model and dataset
 #
-# A model that others can use needs a **card**: what it is, what it was trained on, how good it is and where it fails. `model_card` fills one from the files of this course; its scores are those of `evaluation/moda.json`, not typed by anyone. Starting here? Run the setup cell, then the next one.
+# A model that others can use needs a **card**: what it is, what it was trained on, how good it is and where it fails. `model_card` fills one from the files of this course; its scores are those of `evaluation/moda.json`, of the float32 model of notebook 6, not typed by anyone. Starting here? Run the setup cell, then the next one.
 
 # %% tags=["start-here"]
 from moda_utils.publishing import model_card, publish
@@ -567,7 +560,7 @@ else:
 # ## What we learned
 #
 # * **A sentence is slow because its tokens come one by one**: each reads every weight, and works through many small products. Reading is a floor that can be calculated, and measured time lies well above it. Smaller weights help with both.
-# * **int8 with a scale per row** keeps a quarter of the bytes and most of the words. Whether the grade survives has to be measured, on your own photos.
+# * **int8 with a scale per row** keeps a quarter of the bytes and most of the words. Whether the grade survives has to be measured, and so has the gain in speed: small weights that fit into a cache gain none. For the real model both can be seen only on real photos and real weights; only its speed has been measured.
 # * **A narrow task needs a narrow output**: most of a vocabulary is never said.
 # * **Compare in one run, and say what was run**: random weights tell time, not quality.
 # * **Nobody should have to trust a model without a card**, and a card's figures should come from a file.
