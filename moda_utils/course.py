@@ -152,7 +152,8 @@ def progress() -> None:
         names = ", ".join(_shown(path, profile.home) for path in products)
         print(f"  {'✓' if here else ' '} {number} {title:31} {names or 'leaves no file'}")
         # The next one comes after the last that was done: what was left out before, was on purpose.
-        following = "" if here else following or f"{number} {title}"
+        done = here or number == "00"  # which leaves no file: who asks has begun it
+        following = "" if done else following or f"{number} {title}"
     print(f"Next: {following}" if following else "Next: nothing, this was the last one.")
 
 

@@ -224,7 +224,7 @@ def test_progress_ticks_what_is_here_and_names_the_next(home, capsys):
     printed = capsys.readouterr().out
     assert "✓" not in printed
     assert re.search(r"^    00 Start here +leaves no file$", printed, re.M)
-    assert printed.endswith("Next: 00 Start here\n")
+    assert printed.endswith("Next: 01 Dataset\n")
     catch_up("02")
     capsys.readouterr()
     progress()

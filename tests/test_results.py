@@ -79,7 +79,7 @@ def test_notebook_06_shows_the_stored_figures(stored, capsys):
     """What it shows of its result is computed here again, from the file in benchmarks/results/."""
     names = {"pd": pd, "result": stored, "CRITERIA": CRITERIA}
     for cell in (
-        "def table(", "def compare(", "perfect = ", 'result["paired"]', 'table(result["epochs"])',
+        "def table(", "perfect = ", "def compare(", 'result["paired"]', 'table(result["epochs"])',
         'score["macro"]', "words per text", 'result["wrong_photos"]', 'result["leaking_split"]',
     ):  # fmt: skip
         source, outputs = shown(cell)

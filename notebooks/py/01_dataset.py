@@ -125,7 +125,7 @@ plots.photo_grid(paths, captions, profile=profile, columns=6, n=len(items))
 # %% [markdown]
 # ### 2.3 How many of each
 #
-# Most values are rare. Whoever always answers with the most frequent one will often be right without looking, so count that first.
+# A few values are frequent, others rare. Whoever always answers with the most frequent one may often be right without looking, so count that first.
 
 # %%
 plots.counts(items.product_type, items.colour, items.usage, items.gender, profile=profile)
@@ -184,7 +184,7 @@ print("kinds:", ", ".join(f"{kind}: {n}" for kind, n in kinds.most_common()))
 #
 # ## 3. Check every row
 #
-# Real catalogues have rows without a photo, photos without a row, and files that were cut off during a copy. Nothing of this may end training at item 2,000, and nothing may vanish silently: a skipped item is *listed*, with its reason.
+# Real catalogues have rows without a photo, photos without a row, and files that were cut off during a copy. None of this may end training at item 2,000, and nothing may vanish silently: a skipped item is *listed*, with its reason.
 #
 # Is the check awake? Break something on purpose. This function copies a few items to another folder and spoils the copy in five ways:
 

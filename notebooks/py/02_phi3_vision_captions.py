@@ -96,7 +96,7 @@ show_figure("tiles")
 # %% [markdown]
 # ### 1.1 Tiles
 #
-# The CLIP tower takes squares of a fixed size. A photo shrunk to one such square loses its small print, so Phi-3 Vision looks twice: at the whole photo in one square, the *global view*, and at the photo enlarged and cut into several. This is done with the settings of the public checkpoint: squares of 336 pixels, at most 4 tiles.
+# The CLIP tower takes squares of a fixed size. A photo shrunk to one such square loses its small print, so Phi-3 Vision looks twice: at the whole photo in one square, the *global view*, and at the photo enlarged and cut into several. Here with the public checkpoint's squares of 336 pixels, and at most 4 tiles, as in `full`:
 
 # %%
 from moda_utils.phi3_vision import CLIP_MEAN, CLIP_STD, Phi3VisionImageProcessor
@@ -306,7 +306,7 @@ show_figure("prompt_1")
 # %% [markdown]
 # The prompt is kept as it is, spelling included ("Exemple"): captions are filed under the hash of their prompt, and a better spelling would be another prompt.
 #
-# ### The prompt as numbers
+# ### 2.1 The prompt as numbers
 #
 # A model reads token ids. At the photo's places the ids are *negative*: no word has such an id, so each marks a place to be filled with a vector of the photo.
 
@@ -702,7 +702,7 @@ figure if len(described) else print("no captions to judge")
 #
 # That a large model teaches a small one is called **distillation**. The classic form compares the probabilities of both, word by word. We use the plainer form: the *teacher* writes sentences, the *student* learns to write the same ones. Nothing of the teacher is needed but its answers. The original guide calls this *data-free*: nobody annotated a photo, and the data that the teacher was trained on are not needed. Photos are.
 #
-# Not every teacher may be used like this: many commercial services forbid to train other models on their answers. Phi-3 Vision comes under the **MIT licence**, which sets no such condition. That is the reason for this choice of teacher. Two things no licence of a model settles: the rights in the *photos*, and whether what the teacher says is *true*.
+# Not every teacher may be used like this: many commercial services forbid training other models on their answers. Phi-3 Vision comes under the **MIT licence**, which sets no such condition. That is the reason for this choice of teacher. Two things no licence of a model settles: the rights in the *photos*, and whether what the teacher says is *true*.
 #
 # | | Licence | What it means here |
 # |---|---|---|

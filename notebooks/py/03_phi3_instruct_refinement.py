@@ -474,8 +474,8 @@ def own_words(text: str, row: dict) -> set[str]:
 kept, gone = Counter(), Counter()
 for row in both.to_dict("records"):
     before_, after_ = (own_words(row[name], row) for name in ("caption", "refined"))
-    kept.update(before_ & after_)
-    gone.update(before_ - after_)
+    kept.update(sorted(before_ & after_))  # ties in the same order in every run
+    gone.update(sorted(before_ - after_))
 print(f"kept {kept.total()} of {kept.total() + gone.total()}, most often:")
 print(fill(", ".join(f"{word} {number}" for word, number in kept.most_common(16)), 88))
 print("\ngone, most often:")

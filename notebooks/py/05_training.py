@@ -243,7 +243,7 @@ print(f"questions that count: {asked:,}, {asked / len(tokens.lengths):.1f} per i
 #
 # Two things to do before any training, each a minute that can save a day.
 #
-# **First, the loss of the untrained model.** Who knows nothing spreads its guess evenly over the whole vocabulary; the surprise of that is the logarithm of the vocabulary's size. A language model knows something already (which words are frequent, which follow each other), so its loss should be lower. A loss *far above* the logarithm means that the model is sure of wrong answers, and that something is broken: labels shifted by one, inputs hundreds of times too large, weights that were not loaded.
+# **First, the loss of the untrained model.** A model that knows nothing spreads its guess evenly over the whole vocabulary; the surprise of that is the logarithm of the vocabulary's size. A language model knows something already (which words are frequent, which follow each other), so its loss should be lower. A loss *far above* the logarithm means that the model is sure of wrong answers, and that something is broken: labels shifted by one, inputs hundreds of times too large, weights that were not loaded.
 
 # %%
 import math

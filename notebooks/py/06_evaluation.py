@@ -177,7 +177,7 @@ show_figure("evaluation")
 # | gender | the item's gender with the genders named | right or not |
 # | factual consistency | all statements with the catalogue | the share that holds; no statement, no points |
 #
-# *Right* means: this value and no other. Who answers "for men and women" to be on the safe side is wrong. The mean of the five is the **overall grade**. Written out for one description:
+# *Right* means: this value and no other. Whoever answers "for men and women" to be on the safe side is wrong. The mean of the five is the **overall grade**. Written out for one description:
 
 # %%
 def grade_by_hand(text, row):
@@ -208,7 +208,7 @@ print("same as moda_utils:", bool(difference < 1e-9))
 # %% [markdown]
 # ## 5. Floors, rivals and ceilings
 #
-# A score alone says nothing. Most items are casual; so who always says "casual" gets a fine score for style without looking. Eight other ways to a description will stand beside MODA.
+# A score alone says nothing. Most items are casual; so whoever always says "casual" gets a fine score for style without looking. Eight other ways to a description will stand beside MODA.
 #
 # | | What it does | Sees the photo | Sees the catalogue's row |
 # |---|---|---|---|
@@ -378,7 +378,6 @@ told = [name for name, system in result["systems"].items() if system.get("sees_m
 floors = ("majority", "blind", "shuffled")
 plots.bars_with_intervals(everyone, profile=profile, n=result["n"], floors=floors, ceilings=told)
 
-
 # %% [markdown]
 # How to read this:
 #
@@ -391,14 +390,31 @@ plots.bars_with_intervals(everyone, profile=profile, n=result["n"], floors=floor
 # >
 # > **With real weights:** FashionCLIP has seen real clothes; expect scores between the two, with category and gender as the hard ones. Nobody has measured it yet.
 #
-# The next cell draws the conclusions from the numbers.
+# One trap before any conclusion. Where not a single mistake was seen, drawing again can't draw one, and the interval has no width. That is not certainty. The *rule of three* says what is: if none of `n` independent products fails, up to about `3 / n` of all products may still fail, at 95%. (Not so for what has been told the answers: it is right by construction.)
+
+# %%
+groups = result["groups"]
+perfect = [name for name in criteria if scores["moda"][name]["low"] == 10]
+print("criteria without a mistake:", ", ".join(perfect) or "none")
+if perfect:
+    print(f"no mistake on {groups} products: up to {3 / groups:.1%} of all may still fail")
+
+def interval(system, criterion):
+    score, told = scores[system][criterion], result["systems"][system].get("sees_metadata")
+    low = 10 * (1 - 3 / groups) if score["low"] == 10 and not told else score["low"]
+    return low, score["high"]
+
+
+# %% [markdown]
+# The next cell draws the conclusions from these intervals.
 
 # %%
 def compare(system, other, criterion):
-    ours, theirs = scores[system][criterion], scores[other][criterion]
-    if ours["low"] > theirs["high"]:
+    low, high = interval(system, criterion)
+    other_low, other_high = interval(other, criterion)
+    if low > other_high:
         return "above"
-    return "below" if ours["high"] < theirs["low"] else "not told apart from"
+    return "below" if high < other_low else "not told apart from"
 
 for other in [name for name in scores if name != "moda"]:
     verdicts = {}
@@ -428,20 +444,10 @@ for name in [name for name in lower if name in ATTRIBUTES]:
         shares = [f"{value} ({(train[column] == value).mean():.0%} of train)" for value in often]
         print(f"  {name}: {system} mostly says {' or '.join(shares) or 'nothing'}")
 
+
 # %% [markdown]
 # How can a trained model be worse than one fixed sentence? Majority takes the likeliest value of *each column by itself*. Blind takes the likeliest *next word*, from left to right: once it has begun with "A pair of", shoes have to come, and from there on it names what is likeliest *for what has been said so far*, even if most items are for somebody else. So a little below is no fault of the training.
 #
-# One trap is left. Where not a single mistake was seen, drawing again can't draw one, and the interval has no width. That is not certainty. The *rule of three* says what is: if none of `n` independent products fails, up to about `3 / n` of all products may still fail, at 95%.
-
-# %%
-groups = result["groups"]
-perfect = [name for name in criteria if scores["moda"][name]["low"] == 10]
-print("criteria without a mistake:", ", ".join(perfect) or "none")
-if perfect:
-    print(f"no mistake on {groups} products: up to {3 / groups:.1%} of all may still fail")
-
-
-# %% [markdown]
 # ### 6.1 Where MODA loses
 #
 # Intervals of two averages are a blunt tool, for both systems describe the same photos. Sharper: photo by photo, which of the two has the better grade?
