@@ -418,6 +418,18 @@ for index in changed[:5]:
     print(f"  {slow_texts[index]}\n  -> {fast_texts[index]}")
 
 # %% [markdown]
+# The three photos of notebook 0, described by both:
+
+# %%
+from moda_utils.catalog import same_three
+
+three = [test.index[test.product_id == item][0] for item in same_three(catalog.frame).product_id]
+both = {"float32": slow_texts, "int8": fast_texts}
+plots.before_after([paths[index] for index in three],
+                   {name: [texts[index] for index in three] for name, texts in both.items()},
+                   profile=profile)
+
+# %% [markdown]
 # The five criteria:
 
 # %%
