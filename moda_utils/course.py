@@ -13,8 +13,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from .profiles import ROOT, Profile, get_profile
-from .storage import atomic_path
+from .profiles import ROOT, Profile, get_profile  # no more: packages may be missing yet
 
 # What a notebook starts from: the notebooks that make it. From 04 on captions (02, 03) are never
 # required: until they exist, template descriptions stand in.
@@ -102,8 +101,12 @@ def keep(profile: Profile, to: str) -> None:
         drive = "/content/drive/MyDrive/moda" if colab else "a folder"
         print(f"Nothing was copied: name {drive}, or a file such as moda.zip.")
         return
-    if colab and to.startswith("/content/drive") and not Path("/content/drive/MyDrive").exists():
+    if to.startswith("/content/drive") and not Path("/content/drive/MyDrive").exists():
+        if not colab:
+            raise FileNotFoundError(f"There is no Drive here: {to} is a folder of Colab's.")
         import_module("google.colab.drive").mount("/content/drive")
+    from .storage import atomic_path
+
     home = profile.home
     files = [file for pattern in KEPT for file in home.glob(pattern) if file.is_file()]
     target, packed = Path(to).expanduser(), to.endswith(".zip")
@@ -117,8 +120,13 @@ def keep(profile: Profile, to: str) -> None:
         with atomic_path(target / file.relative_to(home.parent)) as temporary:
             shutil.copyfile(file, temporary)
     mb = sum(file.stat().st_size for file in files) / 1e6
-    go_on = f"unzip -o {target.name} -d {_shown(home.parent)}" if packed else f"set MODA_HOME={to}"
-    print(f"{len(files)} files, {mb:.1f} MB, copied to {target}: {go_on} to go on.")
+    go_on = (
+        f"!unzip -o {target.name} -d {_shown(home.parent)}" if packed else f"%env MODA_HOME={to}"
+    )
+    print(
+        f"{len(files)} files, {mb:.1f} MB, copied to {target}. To go on from there another day, "
+        f"run this in a cell above the setup cell: {go_on}"
+    )
 
 
 def show_figure(name: str) -> None:

@@ -85,7 +85,7 @@ def _survives_shuffling(answer: str, profile: Profile) -> bool:
     rows = rows_of(profile, "test")
     same = {name: (rows[column].value_counts(normalize=True) ** 2).sum()
             for name, (_, column) in ATTRIBUTES.items()}  # fmt: skip
-    return answer == max(same, key=same.get)
+    return answer.strip().casefold() == max(same, key=same.get)
 
 
 # ---------------------------------------------------------------------------------------------

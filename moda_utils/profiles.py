@@ -39,6 +39,7 @@ class Profile:
     refiner: Checkpoint
     num_crops: int  # tiles per photo for the captioner
     accumulation: int  # batches per optimizer step
+    save_minutes: float  # between two savings of a training's state
     batch_size: int = 32
     epochs: int = 20
 
@@ -84,6 +85,7 @@ _SETTINGS = {
         "num_crops": 1,
         # With 8 as in `full`, the small drawn set would see about 80 optimizer steps in 20 epochs.
         "accumulation": 1,
+        "save_minutes": 0.1,  # of a training that takes less than one
     },
     "full": {
         "data_source": "kaggle:vikashrajluhaniwal/fashion-images/versions/1",
@@ -94,6 +96,7 @@ _SETTINGS = {
         "refiner": Checkpoint("microsoft/Phi-3-mini-4k-instruct", "main"),
         "num_crops": 4,
         "accumulation": 8,
+        "save_minutes": 1.0,  # the state is more than a gigabyte
     },
 }
 

@@ -45,8 +45,8 @@ class TrainConfig:
 
 def recipe(profile: Profile, **changes: Any) -> TrainConfig:
     """The recipe at a profile's sizes; `changes` are further fields of `TrainConfig`."""
-    sizes = {name: getattr(profile, name) for name in ("epochs", "batch_size", "accumulation")}
-    return TrainConfig(**(sizes | changes))
+    names = ("epochs", "batch_size", "accumulation", "save_minutes")
+    return TrainConfig(**({name: getattr(profile, name) for name in names} | changes))
 
 
 def read_config(path: Path | str | None, profile: Profile) -> TrainConfig:

@@ -192,6 +192,8 @@ class RunFolder:
         if self._resume():
             self._say(f"{self.folder.name} goes on in epoch {self.epoch}, after step {self.step}.")
         elif self.main:
+            if found:
+                print(f"{self.folder.name} was broken off before it was saved: it begins anew.")
             write_json(path, self._passport | {"finished": False})
             self._write_rows()
             trained = sum(weight.numel() for weight in trained_weights(self.model).values()) / 1e6

@@ -105,10 +105,13 @@ def require(path: Path, notebook: str) -> Path:
     """Return `path` if it exists.
 
     Raises:
-        FileNotFoundError: it doesn't; the message names the notebook that makes it.
+        FileNotFoundError: it doesn't; the message names what makes it.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path.name} is missing: run notebook {notebook} first.")
+        raise FileNotFoundError(
+            f"{path.name} is missing: run notebook {notebook} first, or catch_up as the setup "
+            "cell says."
+        )
     return path
 
 

@@ -176,13 +176,15 @@ def train(
 
     Raises:
         ValueError: an empty split, a description longer than the model's position table, an
-            unknown name in `config`, or a run begun with another recipe, other data or model.
+            unknown name in `config`, a run begun with another recipe, other data or model, or a
+            new run with a model that has been trained before.
         FloatingPointError: a loss is no finite number any more; step and batch are named.
     """
     accelerator = make_accelerator()
     model.to(accelerator.device)
     tokens = _checked(model, processor, train_set, "training")
     held_out = _checked(model, processor, validation_set, "validation")
+    fresh = model.config.output_tokens is None
     # All that the model is ever asked to say: `fast.py` has no need of the others.
     model.config.output_tokens = tokens.labels[tokens.labels != -100].unique().tolist()
     weights = list(trained_weights(model).values())
@@ -196,6 +198,11 @@ def train(
     with accelerator.main_process_first():  # which writes; the others read what it left
         if run.open(passport(model, asdict(config), train_set, validation_set), if_exists):
             return run.history
+    if not run.step and not fresh:  # a broken-off run, in the same session
+        raise ValueError(
+            "This model has been trained before, so its losses would mean nothing: begin with a "
+            "fresh one, model, _ = start_model(profile)."
+        )
     ready = accelerator.prepare(model)  # the same model, with bfloat16 and several GPUs at work
 
     size = config.batch_size

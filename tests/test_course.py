@@ -162,9 +162,11 @@ def test_keep_copies_what_is_small(home, tmp_path, capsys):
     course.keep(get_profile(), "")
     assert capsys.readouterr().out.startswith("Nothing was copied: name a folder, or a file such")
 
+    with pytest.raises(FileNotFoundError, match="There is no Drive here: /content/drive/MyDrive"):
+        course.keep(get_profile(), "/content/drive/MyDrive/moda")
+
     course.keep(get_profile(), str(tmp_path / "moda.zip"))
-    printed = capsys.readouterr().out
-    assert f"unzip -o moda.zip -d {home.parent} to go on" in printed
+    assert f"!unzip -o moda.zip -d {home.parent}\n" in capsys.readouterr().out
     with ZipFile(tmp_path / "moda.zip") as archive:  # unpacked there, everything is in its place
         archive.extractall(tmp_path / "later")
     again = tmp_path / "later" / "mini-shop"

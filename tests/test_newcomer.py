@@ -189,6 +189,13 @@ def test_a_single_notebook_in_an_empty_folder_on_colab(
     errors = [o for cell in code_of(notebook) for o in cell.outputs if o.output_type == "error"]
     assert errors == []
 
+    # The runtime was restarted: a fresh kernel in the folder where the clone is already.
+    (content / "moda-course" / "mine.txt").touch()
+    again = first_cells(content / path.name, 1)
+    colab.run(again, content, **address)
+    assert "Profile    mini" in shown(code_of(again)[0])
+    assert (content / "moda-course" / "mine.txt").exists()
+
 
 def test_outside_colab_nothing_is_cloned_or_installed(machine, tmp_path):
     here = machine(colab=False)

@@ -26,7 +26,7 @@ PACKAGE = ROOT / "moda_utils"
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if PACKAGE / "mini" not in path.parents]
 
 LONGEST_MODULE = 400
-LARGEST_PACKAGE = 4550  # lines of code of moda_utils without mini/
+LARGEST_PACKAGE = 4_560
 LARGEST_CHECKPOINTS = 20e6  # bytes of all mini models
 
 # Imports run one way; a module may import from its own line and from those above it.

@@ -227,6 +227,26 @@ def test_a_run_that_was_cut_off_goes_on_and_ends_like_an_unbroken_one(
         assert torch.equal(one, other)
 
 
+def test_a_run_broken_off_in_the_session_does_not_go_on_from_its_weights(folder, tmp_path, capsys):
+    """Ctrl-C before anything was saved: the model is half trained, the run has not begun."""
+    wanted = losses(train(*build(folder), examples(), examples(9), TINY, tmp_path / "whole"))
+    model, processor = build(folder)
+
+    def interrupt(history):
+        raise KeyboardInterrupt
+
+    go = (processor, examples(), examples(9), TINY, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(model, *go, after_epoch=interrupt)
+    with pytest.raises(ValueError, match="trained before.*begin with a fresh one"):
+        train(model, *go)
+    capsys.readouterr()
+    assert losses(train(build(folder)[0], *go)) == wanted
+    assert capsys.readouterr().out.startswith("run was broken off before it was saved: it begins")
+    with pytest.raises(ValueError, match="trained before"):
+        train(model, processor, examples(), examples(9), TINY, tmp_path / "another")
+
+
 def test_a_finished_run_is_loaded_and_not_trained_again(folder, tmp_path, monkeypatch, capsys):
     model, processor = build(folder)
     first = train(model, processor, examples(), examples(9), TINY, tmp_path / "run")
