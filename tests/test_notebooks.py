@@ -231,6 +231,17 @@ def test_where_mini_and_full_differ_both_are_told(path):
         assert len(box) == 2
 
 
+@every_notebook
+def test_a_core_notebook_lets_its_reader_guess_and_says_what_is_new(path):
+    """Guess before the cell tells; and the boxes on what the original guide did otherwise."""
+    text = "\n".join(prose_cells(path))
+    number = path.name[:2]
+    if number in REQUIRED:
+        assert re.search(r"\*Predict\b", text)
+    if "01" <= number <= "06":  # 00 has nothing of its own
+        assert "**What we do differently from the original" in text
+
+
 def test_what_looks_like_a_result_is_told_from_sizes_and_numbers_of_sections():
     results = (
         "MODA is right for 97 % of them",

@@ -294,6 +294,17 @@ def test_readme_shows_prompt_two_word_for_word():
     assert block.group(1).strip() == PROMPT_II.strip()
 
 
+def test_every_reference_of_readme_is_cited_in_a_notebook():
+    references = README.read_text(encoding="utf-8").split("## References")[1].strip().splitlines()
+    twins = (ROOT / "notebooks" / "py").glob("*.py")
+    cited = "\n".join(twin.read_text(encoding="utf-8") for twin in twins)
+    addresses = {line: re.findall(r"\]\((\S+)\)", line) for line in references}
+    assert len(addresses) == 19
+    assert [
+        line for line, links in addresses.items() if not any(f"({x})" in cited for x in links)
+    ] == []
+
+
 def test_readme_tables_are_what_make_results_writes():
     text = README.read_text(encoding="utf-8")
     assert results.fill(text) == text, "run `make results` and look at what changed"
