@@ -164,7 +164,7 @@ plots.loss_curves(history, profile=profile, n=len(training))
 # %% [markdown]
 # ### 1.6 After training
 #
-# The same three photos, the same model, a minute older.
+# The same three photos, described by the trained model.
 
 # %%
 model.eval()
@@ -292,7 +292,7 @@ counted = {name: parameters(hf.AutoModelForImageTextToText.from_config, config)
 unused = parameters(hf.CLIPTextModelWithProjection, hf.CLIPTextConfig())
 for name, number in counted.items():
     print(f"{name:14} {number / 1e9:6.2f} billion")
-print(f"MODA with FashionCLIP's text tower, which describing doesn't use: "
+print(f"MODA with FashionCLIP's text half, which describing doesn't use: "
       f"{(counted['MODA'] + unused) / 1e9:.2f} billion")
 
 # %% [markdown]
@@ -302,8 +302,7 @@ print(f"MODA with FashionCLIP's text tower, which describing doesn't use: "
 
 # %% tags=["nbval-check-output"]
 quoted = {"PaLI 3B": 3e9, "PaLI 15B": 15e9, "PaLI 17B": 17e9}  # by its name
-moda = {"MODA": counted["MODA"] + unused}
-sizes = dict(sorted((counted | quoted | moda).items(), key=lambda pair: pair[1]))
+sizes = dict(sorted((counted | quoted).items(), key=lambda pair: pair[1]))
 machines = {"laptop, 8 GB": 8, "T4, 15 GB": 15, "A100, 40 GB": 40, "A100, 80 GB": 80}
 print(f"{'':14} billions            GB: float32  bfloat16  int8   holds it in bfloat16")
 for name, size in sizes.items():
@@ -357,7 +356,7 @@ figure
 # |---|---|
 # | **0. Start here** | a first model |
 # | [**1. Dataset**](01_dataset.ipynb) | a checked catalogue, split without leaks, and a first text for each photo |
-# | [**2. Captions**](02_phi3_vision_captions.ipynb) | descriptions by Phi-3 Vision, and proof that it reads what is printed on shirts |
+# | [**2. Captions**](02_phi3_vision_captions.ipynb) | descriptions by Phi-3 Vision, and a count of the printed words in them |
 # | [**3. Refinement**](03_phi3_instruct_refinement.ipynb) | descriptions corrected by Phi-3 Instruct with the catalogue's columns |
 # | [**4. Assembly**](04_model_assembly.ipynb) | MODA from its parts, every parameter counted |
 # | [**5. Training**](05_training.ipynb) | the trained model, loss curves, a run that survives a disconnect |
@@ -372,21 +371,27 @@ figure
 #
 # | Word | Meaning |
 # |---|---|
+# | AdamW | the optimizer: for each weight it keeps two running averages of its gradients |
 # | artefact | a file that a notebook leaves for later ones |
 # | batch, epoch | the items of one pass through the model; one round over all items |
+# | bfloat16, float16 | numbers in two bytes instead of float32's four: less memory, fewer digits |
 # | blind | a model trained with the wrong photos: what can be guessed without looking |
 # | caption, description | one sentence about one photo; *template*, *raw* or *refined*, by who made it |
 # | distillation | a small model (the student) learns what a large one (the teacher) has written |
+# | dropout | in training some numbers are set to zero at random, so that the model relies on none of them |
 # | embedding | a list of numbers that stands for a photo or a word |
 # | encoder | the network that turns a photo into its embedding |
+# | F1 | one number for two faults: what was said wrongly, and what was not said |
 # | floor, rival, ceiling | what to compare with: who never looks, who looks without writing, who was told the answers |
+# | gradient, its norm | in which direction each weight should move; how strongly, for all of them together |
 # | frozen | not changed by training |
 # | greedy | always take the most probable next token |
 # | group | items that share a photo or a title; they stay in one split |
 # | int8 | a number in one byte instead of four |
 # | interval | where the value would most likely lie with other items of the same kind |
+# | journal | a file with one line per answer of a model: what is in it is not asked again |
 # | label -100 | nothing is asked at this place, so nothing is learnt there |
-# | loss | the average surprise per token; training makes it fall |
+# | loss | the average surprise per token, also called cross-entropy; training makes it fall |
 # | OCR leak | a word that is printed on the item turns up in its description |
 # | padding | what fills up the shorter rows of a batch |
 # | profile | `mini` or `full`: which models and photos the same cells use |
@@ -435,7 +440,7 @@ catch_up("00")
 # ## What we learned
 #
 # * A vision-language model can be **assembled**: encoder, connector, language model.
-# * Most of it need not be trained. The **projection** learns to make a photo look like a word.
+# * Its image encoder need not be trained. The **projection** learns to make a photo look like a word.
 # * Before training it writes without seeing; afterwards its words follow the photo.
 # * Memory is **parameters times bytes**; training multiplies it. A configuration is enough to count.
 # * A model **inherits the licences** of its parts.

@@ -21,7 +21,7 @@
 #
 # # 2. Captions by Phi-3 Vision
 #
-# **From a photo and a prompt to a sentence, for every photo of the catalogue; and a close look at what goes wrong: the model reads what is printed on a shirt and says it.** Core notebook.
+# **From a photo and a prompt to a sentence, for every photo of the catalogue; and a close look at what can go wrong: a model that reads what is printed on a shirt, and says it.** Core notebook.
 #
 # | | |
 # |---|---|
@@ -743,7 +743,7 @@ print("every item has a text to train on:", complete)
 # * **Do the arithmetic first.** Weights and cache decide what fits, before anything is downloaded.
 # * **Greedy decoding is a loop of three lines**; a batch makes it fast where starting each step is what costs, if the padding stands on the left.
 # * **Parse, count, keep.** Every answer has a status and its raw text.
-# * **A prompt is a wish.** The model reads what is printed, whatever the prompt says. Measure it.
+# * **A prompt is a wish.** Measure whether it is granted. (In `mini`: the captioner was made to say what it reads; what its rate shows is how to measure.)
 # * **The licence of the teacher decides** whether a student may learn from it.
 
 # %% [markdown]

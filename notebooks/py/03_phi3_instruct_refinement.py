@@ -266,7 +266,7 @@ print("description:", parse_answer(*answer)[0])
 #
 # ### 5.1 What can be checked
 #
-# A prompt is a wish (notebook 02 has shown it), so every answer is checked. `faults` lists why a description can't be used. Try it on some answers that a model might give:
+# A prompt is a wish, so every answer is checked. `faults` lists why a description can't be used. Try it on some answers that a model might give:
 
 # %%
 from moda_utils.dataset import template_description
