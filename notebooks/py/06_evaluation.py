@@ -98,7 +98,7 @@ print("the model ended each of them by itself:", all(ended))
 #
 # ## 2. Look before you count
 #
-# A random sample, the same in every run. Above each description stands what the catalogue says. Green: all four attributes are right. Red: at least one is wrong; the last lines say which.
+# A random sample. Above each description stands what the catalogue says. Green: all four attributes are right. Red: at least one is wrong; the last lines say which. Patterns and other details are not judged, for no column holds them: a green text may call dots stripes.
 
 # %%
 from moda_utils.evaluation import grade
@@ -120,11 +120,11 @@ some = test.sample(min(8, len(test)), random_state=0).index
 show(some, "A random sample", texts, grades)
 
 # %% [markdown]
-# Judge the red ones yourself, here or in section 7.2. Is the model wrong, is the catalogue wrong, or do they only use different words? A metric has to take a side, and it should say which.
+# Judge the red ones yourself. Is the model wrong, is the catalogue wrong, or do they only use different words? A metric has to take a side, and it should say which.
 #
 # ## 3. What does a sentence say?
 #
-# Descriptions are free text; the catalogue has columns. To compare them, we read the *attributes* out of a sentence: colours, product types, genders and uses. A list of words does it. It knows 31 product types, the colours of the catalogue and a few hundred synonyms, and it takes the longest match first. Starting here? Run the setup cell, then the next one.
+# Descriptions are free text; the catalogue has columns. To compare them, we read the *attributes* out of a sentence: colours, product types, genders and uses. A list of words does it. It knows the catalogue's product types and colours with [their synonyms](../moda_utils/lexicon.toml), and takes the longest match first. Starting here? Run the setup cell, then the next one.
 
 # %% tags=["nbval-check-output", "start-here"]
 from moda_utils.attributes import extract
@@ -153,7 +153,7 @@ for sentence in ("A coral saree for women", "Ein rotes Kleid für Mädchen", "")
     print(f"{sentence!r:32}", read(sentence))
 
 # %% [markdown]
-# How far can the list be trusted? Its test set, written for the purpose, has more than 300 labelled sentences, traps included, and the tests demand that at least 98 of 100 attributes be found and that at least 98 of 100 found be right. What remains is an error of the ruler. It is small against the distance to the floors; between systems that are close it is not.
+# How far can the list be trusted? [Its test](../tests/test_attributes.py) has more than 300 labelled sentences, written for the purpose, traps included, and fails unless at least 98 of 100 attributes are found and 98 of 100 found are right. What remains is an error of the ruler. It is small against the distance to the floors; between systems that are close it is not.
 #
 # ## 4. Five criteria
 #
@@ -171,13 +171,13 @@ show_figure("evaluation")
 #
 # | Criterion | Compares | Score |
 # |---|---|---|
-# | colour | the item's colour with the colours named | F1: naming a second colour costs a third |
+# | colour | the item's colour with the colours named | F1, which counts what is too much as well as what is missing: a second colour costs a third |
 # | style | the item's use with the uses named | right or not |
 # | category | the item's product type with the types named | right or not |
 # | gender | the item's gender with the genders named | right or not |
 # | factual consistency | all statements with the catalogue | the share that holds; no statement, no points |
 #
-# *Right* means: this value and no other. Whoever answers "for men and women" to be on the safe side is wrong. The mean of the five is the **overall grade**. Written out for one description:
+# *Right* means: this value and no other. Whoever answers "for men and women" to be on the safe side is wrong. The mean of the five is the **overall grade**. Where a text names one value for each attribute, factual consistency is the mean of the other four, and so equals the overall grade. Written out for one description:
 
 # %%
 def grade_by_hand(text, row):
@@ -239,7 +239,7 @@ print(said["majority"][0])
 # %% [markdown]
 # **Blind** needs a model of its own: same sentences, same recipe, but each sentence is paired with the photo of some other item. All that it can learn is what is likely. Whatever MODA has above it comes from looking.
 #
-# Half of the epochs will do (the learning rate of an epoch doesn't depend on how many follow). It is trained once and loaded afterwards. Should the captions have changed since, the cell says so; then put "start over" in place of "continue".
+# Half of the epochs will do (the learning rate of an epoch doesn't depend on how many follow). Should the captions have changed since, the cell says so; then put "start over" in place of "continue".
 
 # %%
 import torch
@@ -318,7 +318,7 @@ for source, notebook in (("raw", "02"), ("refined", "03")):
 print(missing or "all teachers are here")
 
 # %% [markdown]
-# One photo, the one that MODA describes worst, described by all of them.
+# The photo that MODA describes worst, by all of them.
 
 # %%
 one = grades.overall.idxmin()
@@ -386,10 +386,19 @@ plots.bars_with_intervals(everyone, profile=profile, n=result["n"], floors=floor
 # * **Shuffled** below majority: the right words about a wrong photo are worth less than the likeliest ones. Near MODA, the criterion could be had without looking.
 # * **Nearest** and **zero-shot** near MODA: the encoder does the hard part. A captioner earns its keep where it combines what it has seen apart, or where its captions say more than four columns do.
 #
-# > **In `mini`:** on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind. That says that the method works, not that real photos are easy: [on 400 of them](../README.md#measured-results) the same small models score far lower.
+# > **In `mini`:** on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind. That says that the method works, not that real photos are easy: the next cell shows the same small models on a sample of those.
 # >
-# > **With real weights:** FashionCLIP has seen real clothes; expect scores between the two, with category and gender as the hard ones. Nobody has measured it yet.
-#
+# > **With real weights:** FashionCLIP has seen real clothes; expect scores between the two, with category and gender as the hard ones.
+
+# %%
+stored_real = read_json(roots[0] / "benchmarks" / "results" / "mini-cpu-descriptions-real.json")
+print(f"small models, {stored_real['items']} real photos, {len(stored_real['seeds'])} splits, "
+      f"intervals: {stored_real['interval']}")
+for name in ("majority", "nearest", "moda"):
+    overall = stored_real["systems"][name]["criteria"]["overall"]
+    print(f"{name:9} overall {overall['value']:.2f} [{overall['low']:.2f}, {overall['high']:.2f}]")
+
+# %% [markdown]
 # One trap before any conclusion. Where not a single mistake was seen, drawing again can't draw one, and the interval has no width. That is not certainty. The *rule of three* says what is: if none of `n` independent products fails, up to about `3 / n` of all products may still fail, at 95%. (Not so for what has been told the answers: it is right by construction.)
 
 # %%
@@ -446,7 +455,7 @@ for name in [name for name in lower if name in ATTRIBUTES]:
 
 
 # %% [markdown]
-# How can a trained model be worse than one fixed sentence? Majority takes the likeliest value of *each column by itself*. Blind takes the likeliest *next word*, from left to right: once it has begun with "A pair of", shoes have to come, and from there on it names what is likeliest *for what has been said so far*, even if most items are for somebody else. So a little below is no fault of the training.
+# How can a trained model be worse than one fixed sentence? Majority takes the likeliest value of *each column by itself*. Blind takes the likeliest *next word*, from left to right: once it has begun with "A pair of", shoes are likely, and from there on it names what is likeliest *for what has been said so far*, even if most items are for somebody else. So a little below is no fault of the training.
 #
 # ### 6.1 Where MODA loses
 #
@@ -482,7 +491,7 @@ for name, other in theirs.items():
 # * **Zero-shot** decides each attribute on its own. MODA has learnt which words go together. Mostly that helps; it harms where an item is unusual, for then the likely sentence is stronger than what the photo shows.
 # * **MODA** takes more steps, and each can fail; and it learns its captions' mistakes.
 #
-# What speaks for MODA, then? It needs no catalogue when it describes, and it says in free sentences whatever its captions taught it, about items that look like no other.
+# What speaks for MODA, then? It needs no catalogue when it describes, and it says in free sentences whatever its captions taught it, about items that look like no other. How true those details are, no grade here can tell.
 
 # %% [markdown]
 # ## 7. Where the mistakes are
@@ -513,7 +522,7 @@ worst = [index for index in order if grades.overall[index] < 10][:8]
 show(worst, "Lowest grades", texts, grades) if worst else print("no description with a fault")
 
 # %% [markdown]
-# And, to be fair, the middle of the list and its end:
+# And the middle of the list, and its end:
 
 # %%
 middle = len(order) // 2
@@ -522,7 +531,7 @@ show([*order[middle : middle + 4], *order[::-1][:4]], "Typical, and highest", te
 # %% [markdown]
 # ### 7.3 What is learnt first
 #
-# Training kept the weights of a few early epochs. Let each of them describe the test photos.
+# Training kept the weights of a few early epochs. Let each of them describe the *validation* photos, for whoever reads a curve may choose by it.
 
 # %%
 from copy import deepcopy
@@ -531,11 +540,11 @@ from moda_utils.evaluation import score
 from moda_utils.runs import load_weights
 
 early = deepcopy(model)  # the best weights stay as they are
-texts_by_epoch = {}
+validation, texts_by_epoch = splits["validation"], {}
 for file in sorted(run.glob("epoch-*.safetensors")):
     load_weights(early, file)
-    texts_by_epoch[file.stem.split("-")[1]], _ = generate_texts(early, processor, embed(test))
-note(epochs={str(int(epoch)): score(texts, test)["criteria"]
+    texts_by_epoch[file.stem.split("-")[1]], _ = generate_texts(early, processor, embed(validation))
+note(epochs={str(int(epoch)): score(texts, validation)["criteria"]
              for epoch, texts in texts_by_epoch.items()})
 table(result["epochs"]).rename_axis("epoch")
 
@@ -545,11 +554,11 @@ axis, epochs = axes[0, 0], list(result["epochs"])
 for name in criteria:
     points = [result["epochs"][epoch][name] for epoch in epochs]
     axis.plot([int(epoch) for epoch in epochs], [point["value"] for point in points],
-              marker="o", label=name.replace("_", " "))
-axis.set(xlabel="epoch", ylabel="score on the test split", ylim=(0, 10.4),
+              "--" if name == "overall" else "-", marker="o", label=name.replace("_", " "))
+axis.set(xlabel="epoch", ylabel="score on validation", ylim=(0, 10.4),
          xticks=[int(epoch) for epoch in epochs])
 axis.legend(loc="lower right", ncols=2)
-plots.stamp(figure, profile, result["n"])
+plots.stamp(figure, profile, len(validation))
 figure
 
 # %% [markdown]
@@ -557,8 +566,8 @@ figure
 
 # %%
 first = min(texts_by_epoch)
-graded = grade(texts_by_epoch[first], test)
-lowest = graded.overall[~test.duplicated("group")].sort_values(kind="stable").index[:4]
+graded = grade(texts_by_epoch[first], validation)
+lowest = graded.overall[~validation.duplicated("group")].sort_values(kind="stable").index[:4]
 for index in lowest:
     print(f"{texts_by_epoch[first][index]}\n    {graded.reason[index]}")
 
@@ -576,11 +585,11 @@ table(everyone, lambda score: score["macro"])
 
 
 # %% [markdown]
-# Look at style first: majority loses most of its score, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes. Classes of fewer than five photos can hardly be judged.
+# Look at style first: majority loses most of its score, since it is right for one class only. If MODA loses much as well, its good average came from the frequent classes.
 #
 # ### 8.2 Gender, or category in disguise?
 #
-# In the set of this course clothes are for children only and shoes for adults only (notebook 1): gender and category are **confounded**. See a shoe, and *boy* and *girl* are out. How much is left when that shortcut is taken into account?
+# In the set of this course clothes are for children only and shoes for adults only (notebook 1, there on all items): gender and category are **confounded**. See a shoe, and *boy* and *girl* are out. How much is left when that shortcut is taken into account?
 
 # %%
 def guessed_from(column):
@@ -621,7 +630,7 @@ pd.DataFrame(rows).set_index("system")
 # %% [markdown]
 # ## 9. Break it yourself
 #
-# A measurement that can't fail is no measurement. Two ways to break this one, each with a prediction to make first.
+# A measurement that can't fail is no measurement. Two ways to break this one; predict each.
 #
 # ### 9.1 The wrong photos
 #
@@ -658,7 +667,7 @@ for name, row in result["wrong_photos"].items():
           f"two alike: {row['two_alike']:.2f},", "within" if within else "outside")
 
 # %% [markdown]
-# *Two alike* is a probability, times ten: that two items of different groups, drawn at random, have the same value. It is what the score of a flawless captioner falls to, for the right text about another item is right where the two are alike. It should lie within what the twenty exchanges gave; a captioner that makes mistakes may lie a little lower. Style stays high because most items are casual.
+# *Two alike* is a probability, times ten: that two items of different groups, drawn at random, have the same value. It is what the score of a flawless captioner falls to, for the right text about another item is right where the two are alike. It should lie within what the twenty exchanges gave; a captioner that makes mistakes may lie a little lower.
 #
 # ### 9.2 A split that leaks
 #
@@ -763,6 +772,10 @@ else:
 # ### 10.3 A language model as judge
 #
 # Give a model a rubric, let it grade. It understands paraphrases that no list of words knows, and it has whims that no list has. So the first question is whether it agrees with grades that can be checked. The judge here is the refiner of notebook 3, with another prompt.
+#
+# > **In `mini`:** the refiner was trained for one prompt only and answers any other as if it were that one: it must fail, and you see how a judge is found unfit.
+# >
+# > **With real weights:** Phi-3 Instruct follows rubrics; whether it agrees with these rules, nobody has measured yet.
 
 # %% cellView="form"
 # @title The judge and its rubric { display-mode: "form" }
@@ -827,11 +840,7 @@ if judge:
           "This judge is not used: it has to answer in the form asked for, and to agree.")
 
 # %% [markdown]
-# A judge is used from a rank correlation of 0.8 upwards, and only if nine answers in ten hold a grade: limits chosen before looking. Then its mean for each system is shown beside that of the rules. Where they differ, read the descriptions: either can be wrong.
-#
-# > **In `mini`:** the refiner has been trained for one prompt only, and answers any other as if it were that one.
-# >
-# > **With real weights:** Phi-3 Instruct follows rubrics; whether it agrees with these rules, nobody has measured yet.
+# A judge is used from a rank correlation (do both rank texts alike?) of 0.8 upwards, and only if nine answers in ten hold a grade: limits chosen before looking. Then its mean for each system is shown beside that of the rules.
 
 # %% [markdown]
 # ## What we learned
