@@ -229,6 +229,10 @@ def test_where_mini_and_full_differ_both_are_told(path):
     for box in boxes:
         assert box[0] == "In `mini`" and box[1].startswith("With real")
         assert len(box) == 2
+    for text in prose_cells(path):
+        for expectation in re.findall(r"^> \*\*With real .*", text, re.MULTILINE):
+            said = re.search(r"measured|[Nn]obody|No such run|No model is used", expectation)
+            assert said, f"who has measured it? {expectation}"
 
 
 @every_notebook

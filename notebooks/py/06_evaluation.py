@@ -388,7 +388,7 @@ plots.bars_with_intervals(everyone, profile=profile, n=result["n"], floors=floor
 #
 # > **In `mini`:** on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind. That says that the method works, not that real photos are easy: the next cell shows the same small models on a sample of those.
 # >
-# > **With real weights:** FashionCLIP has seen real clothes; expect scores between the two, with category and gender as the hard ones.
+# > **With real weights:** FashionCLIP has seen real clothes; expect scores between the two, with category and gender as the hard ones. Nobody has measured it yet.
 
 # %%
 stored_real = read_json(roots[0] / "benchmarks" / "results" / "mini-cpu-descriptions-real.json")

@@ -187,7 +187,7 @@ print(f"write is {before.write / before[:4].sum():.0%} of the time: {before.toke
 #
 # > **In `mini`:** the weights fit into the processor's own memory (its *cache*), so what is left is mostly the cost of calling many small operations. Compare shares, not milliseconds.
 # >
-# > **With real weights:** reading counts, and so do arithmetic and calls. The next cell shows how much at real size. The weights there are random, which cost the same time as trained ones.
+# > **With real weights:** reading counts, and so do arithmetic and calls. The next cell shows how much, measured at real size. The weights there are random, which cost the same time as trained ones.
 #
 # Reading is a *floor*: no program that reads each weight once per token can be faster. It is calculated, bytes over the memory's speed; the time of writing is measured. How far above the floor is it? *Predict first: is reading nearly all of it?*
 

@@ -428,7 +428,7 @@ for items, room in headroom.items():
 # %% [markdown]
 # > **In `mini`:** the encoder was trained on drawings of the same kind, so that even few items leave little room. A row can be told from another only by small differences.
 # >
-# > **With real weights:** real photos leave more room, so differences may be larger, and the scatter too.
+# > **With real weights:** real photos leave more room, so differences may be larger, and the scatter too. Nobody has measured any row yet.
 
 # %% [markdown]
 # ## 7. How the others are wired
@@ -576,7 +576,7 @@ print(outcome(minus("frozen-mlp", "frozen-linear", few), "Here the bend helps.",
 # %% [markdown]
 # > **In `mini`:** the language model was trained on sentences about fashion before, so that a frozen one at least knows the words.
 # >
-# > **With real weights:** a frozen OPT-125M would have to be talked into writing shop descriptions by a few vectors. Expect these rows to fall far behind.
+# > **With real weights:** a frozen OPT-125M would have to be talked into writing shop descriptions by a few vectors. Expect these rows to fall far behind; nobody has measured it.
 #
 # ## 8. Recipe and texts
 #
@@ -592,7 +592,7 @@ for name in ("cosine", "two-rates", "moda-slow", "raw", "refined", "blind"):
 # %% [markdown]
 # > **In `mini`:** small stand-ins for Phi-3 Vision and Phi-3 have written and refined the descriptions. What the rows `raw` and `refined` say is about their texts.
 # >
-# > **With real weights:** Phi-3 Vision and Phi-3 themselves write and refine them.
+# > **With real weights:** Phi-3 Vision and Phi-3 themselves write and refine them; nobody has measured yet what MODA learns from those.
 
 # %% [markdown]
 # Templates name exactly the four attributes that are graded, so they have an unfair advantage here: free descriptions spend words on sleeves and stripes, for which nobody gets points. What they are worth beyond the attributes, this grade can't see. One thing can be counted: how often does a text hold the very word that is printed on its item?
