@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .catalog import SPLITS, Catalog, load_photos, read_catalog, save_catalog
-from .profiles import Profile
+from .profiles import CHECKPOINTS, Profile
 from .storage import atomic_dir
 
 if TYPE_CHECKING:
@@ -209,7 +209,8 @@ def _card(catalog: Catalog, frame: pd.DataFrame, models: Mapping[str, str]) -> s
     )
     made = [
         f"- `description_{source}`: {how}\n"
-        f"  By {models.get(source, 'an unnamed model')}: {_counts(frame[f'{source}_status'])}."
+        f"  By {_named(models.get(source, 'an unnamed model'))}: "
+        f"{_counts(frame[f'{source}_status'])}."
         for source, how in _HOW.items()
         if frame[f"description_{source}"].notna().any()
     ]
@@ -225,6 +226,12 @@ def _card(catalog: Catalog, frame: pd.DataFrame, models: Mapping[str, str]) -> s
         made="\n".join(["- `description_template`: a rule puts the metadata into words.", *made]),
         biases="\n".join(f"- {line}" for line in known_biases(frame)),
     )
+
+
+def _named(model: str) -> str:
+    """ "phi3 with prompt ..." is not Phi-3: the shipped small models are called what they are."""
+    shipped = (CHECKPOINTS / model.split()[0]).is_dir()
+    return f"{model}, a small stand-in that the course ships" if shipped else model
 
 
 def known_biases(frame: pd.DataFrame) -> list[str]:

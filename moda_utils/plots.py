@@ -199,7 +199,8 @@ def loss_curves(
     axes[0, 1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes[0, 1].yaxis.set_minor_formatter("")
     axes[0, 0].legend(fontsize=8)
-    stamp(made, profile, n, note)
+    grey = ["grey: the original's run, on real photos"] if original else []
+    stamp(made, profile, n, "  ·  ".join(filter(None, [note, *grey])))
     return made
 
 

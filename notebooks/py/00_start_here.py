@@ -396,7 +396,7 @@ figure
 # | padding | what fills up the shorter rows of a batch |
 # | profile | `mini` or `full`: which models and photos the same cells use |
 # | projection, connector | the network between encoder and language model |
-# | split | train: to learn from; validation: to choose by; test: read once, at the end |
+# | split | train: to learn from; validation: to choose by; test: to grade at the end, never to choose |
 # | token | a word or a piece of one, with a number; `</s>` is the token for the end |
 #
 # </details>
@@ -420,7 +420,7 @@ progress()
 #
 # All notebooks run in two sizes, with the same cells. **`mini`** runs on any computer without a network: drawn photos, and small models that come with the course. **`full`** uses real photos, FashionCLIP, OPT-125M and Phi-3. The setup cell chooses and says why; to choose yourself, use its form, or set `MODA_PROFILE` before you start Jupyter. A number from `mini` says something about the method, never about MODA.
 #
-# Where the two differ in what you should expect, a box like the one of section 1.6 says so, and who has measured it.
+# Where the two differ in what you should expect, a box like the one of section 1.6 says so, and who has measured it. [One list](../README.md#what-has-been-run-with-what) has what was run and what not yet.
 #
 # ### 6.2 If something goes wrong
 #

@@ -132,7 +132,7 @@ for axis, picture in zip(axes.flat, (overview, details)):
     axis.imshow(picture)
     axis.set_title("global view" if picture is overview else f"{rows} x {columns} tiles")
     axis.axis("off")
-plots.stamp(made, profile, 1)
+plots.stamp(made, profile, 1, "cut as for the full-size model")
 made
 
 # %% [markdown]
@@ -153,7 +153,7 @@ for axis, step, name in zip(axes.flat, (14, 28), names):
     axis.axis("off")
 for row in range(12):
     axes[0, 1].broken_barh([(342, 26)], (28 * row + 1, 26), color=plots.ORANGE)
-plots.stamp(made, profile, 1)
+plots.stamp(made, profile, 1, "cut as for the full-size model")
 made
 
 
@@ -304,7 +304,7 @@ show_text("Please ensure" + wishes)
 show_figure("prompt_1")
 
 # %% [markdown]
-# The prompt is kept as it is, spelling included ("Exemple"): captions are filed under the hash of their prompt, and a better spelling would be another prompt.
+# The prompt is kept as it is, spelling included ("Exemple"): captions are filed under the *hash* of their prompt (a number computed from its letters), and a better spelling would be another prompt.
 #
 # ### 2.1 The prompt as numbers
 #
@@ -322,7 +322,7 @@ for of_photo, run in groupby(encoded[0], key=lambda number: number < 0):
 
 
 # %% [markdown]
-# Text, photo, text. Each piece of text starts with `<s>`, because the model has been trained that way. (In `mini` the numbers are small: its tokenizer knows each sentence of Prompt I by heart, as one token, which keeps a small model quick. The real one cuts the same text into a few hundred pieces.)
+# Text, photo, text. Each piece of text starts with `<s>`, the token for a beginning, because the model has been trained that way. (In `mini` the numbers are small: its tokenizer knows each sentence of Prompt I by heart, as one token, which keeps a small model quick. The real one cuts the same text into a few hundred pieces.)
 #
 # ## 3. One caption, step by step
 #
@@ -667,7 +667,7 @@ silent = with_print[~with_print.product_id.isin(leaking.product_id)].head(4)
 show(silent, "Print, but no leak") if len(silent) else print("none, or nobody knows")
 
 # %% [markdown]
-# The opposite fault is worse: a word on a photo that has none. A pattern of dots or stripes can look like letters to a model that expects letters. Where the list of printed words exists, such *hallucinations* are easy to find: quotation marks, but no print.
+# The opposite fault is worse: a word on a photo that has none. A model that expects letters may see some where there are none. Where the list of printed words exists, such *hallucinations* are easy to find: quotation marks, but no print.
 
 # %%
 without = described[~described.product_id.isin(printed or {})]

@@ -294,7 +294,7 @@ for text in captioned.caption.sample(300, random_state=0, replace=True).unique()
 # %% [markdown]
 # ### 5.2 A second chance
 #
-# An answer with a fault goes back, once, *with the reason*. To ask the same question again would be of no use: a greedy model gives the same answer. But a conversation that has grown by a bad answer and a complaint is another question.
+# An answer with a fault goes back, once, *with the reason*. To ask the same question again would be of no use: a greedy model gives the same answer. But a conversation that has grown by a bad answer and a complaint is another question. The bad answer here was put in by hand; how often a real one was sent back, section 6.2 counts.
 
 # %%
 from moda_utils.answers import Answer
@@ -324,7 +324,7 @@ for row, refined in zip(few, refiner.refine(few)):
 #
 # ## 6. The whole catalogue
 #
-# The loop is that of notebook 02: batches, a journal, nothing is done twice. **Killed? Run the cell again.** If a caption or a row has changed since, its item is refined anew.
+# The loop is that of notebook 02: batches, a journal (a file with a line for each answer), nothing is done twice. **Killed? Run the cell again.** If a caption or a row has changed since, its item is refined anew.
 
 # %%
 from moda_utils.refinement import refine_items, refined_journal
@@ -459,7 +459,7 @@ plots.bars_with_intervals(criteria, profile=profile, n=len(both), ceilings=["ref
 # %% [markdown]
 # Hatched bars have *seen the row*, so they can hardly be wrong, and being right is no merit. What the plot shows is that the step works: after it, nothing in the texts contradicts the catalogue. Whether the catalogue is right about the photo, it does not show. If the shop calls a navy shirt black, the refined text now does so, too, and our model will learn it.
 #
-# So the interesting bar is the first one: what a model says that has only seen the photo. Our own model will see no more, so that is the bar to compare it with.
+# So the interesting bar is the first one: what a model says that has only seen the photo. Our own model will see no more, so that is the bar to compare it with. It is no ceiling, though: our model learns from *corrected* texts, and may come out above it.
 #
 # ### 7.3 What only the photo knows
 #
@@ -469,7 +469,8 @@ plots.bars_with_intervals(criteria, profile=profile, n=len(both), ceilings=["ref
 def own_words(text: str, row: dict) -> set[str]:
     """Words that neither the metadata nor what was read off the photo can explain."""
     known = f"{template_description(row)} {' '.join(read_words(row))}".lower()
-    return {word for word in re.findall(r"[\w-]{4,}", text.lower()) if word not in known}
+    common = {"with", "that", "this", "from"}
+    return {word for word in re.findall(r"[\w-]{4,}", text.lower()) if word not in known} - common
 
 kept, gone = Counter(), Counter()
 for row in both.to_dict("records"):
@@ -507,7 +508,7 @@ plots.stamp(figure, profile, len(both))
 figure
 
 # %% [markdown]
-# The refined texts should be a little shorter than the captions (what was read is gone) and have a smaller vocabulary for the same reason, but stay far above the templates. And how many *different* sentences are there, and how many begin alike?
+# The refined texts should be a little shorter than the captions (what was read is gone) and have a smaller vocabulary for the same reason, but stay far above the templates. And how many *different* sentences are there, and how many begin alike? (More can be different although the vocabulary is smaller: Prompt II asks for one of four beginnings by the hash of the photo, so one caption comes back in several shapes.)
 
 # %%
 for name, said in texts.items():

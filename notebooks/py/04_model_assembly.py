@@ -442,7 +442,7 @@ from moda_utils import check
 
 for middle in (3072, 768, 512, 64):
     two_layers = 512 * middle + middle + middle * 768 + 768
-    print(f"512 -> {middle:4} -> 768: {two_layers:>9,} parameters")
+    print(f"real size, 512 -> {middle:4} -> 768: {two_layers:>9,} parameters")
 check("04.1")  # then: check("04.1", your_number)
 
 # %% [markdown]

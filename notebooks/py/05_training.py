@@ -64,7 +64,7 @@ profile = setup("05", PROFILE)
 # %% [markdown]
 # ## 1. What we train on
 #
-# The figure above shows the plan: encode once on the left, learn on the right. Both need the dataset of notebook 1: photos with descriptions, split by groups so that no photo of the test split has a twin among those we learn from. *Validation* will choose the best epoch; *test* stays closed until notebook 6.
+# The figure above shows the plan: encode once on the left, learn on the right. Both need the dataset of notebook 1: photos with descriptions, split by groups so that no photo of the test split has a twin among those we learn from. *Validation* will choose the best epoch; on *test* nothing is chosen, and notebook 6 grades there.
 
 # %% tags=["nbval-check-output"]
 from moda_utils import plots, require
@@ -88,14 +88,14 @@ item = dataset["train"][0]
 for kind in ("template", "raw", "refined"):
     texts = [text for text in dataset["train"][f"description_{kind}"] if text]
     print(f"{'>' if kind == CAPTIONS else ' '} {kind:9}{len(set(texts)):6,} different ones among "
-          f"{len(texts):5,}, such as: {item[f'description_{kind}'] or '-'}")
+          f"{len(texts):5,}, such as:\n     {item[f'description_{kind}'] or '-'}")
 
 # %% [markdown]
-# Refined ones are the choice made for you: they vary, and notebook 3 has held what they say against the catalogue. What a model makes of the other kinds, you can see for yourself: choose one, give section 8 another run name, and look in section 10 for words that the photo does not show. `EPOCHS` is the original's number; with real models on a CPU, fewer save hours. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
+# Refined ones are the choice made for you: they vary, they tell what no column holds, and notebook 3 has held them against the catalogue. For the four attributes alone, templates may do as well or better: notebook 6 grades nothing else, and [notebook 8](08_ablations.ipynb) compares. What a model makes of the other kinds, you can see for yourself: choose one, give section 8 another run name, and look in section 10 for words that the photo does not show. `EPOCHS` is the original's number; with real models on a CPU, fewer save hours. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
 #
 # ## 2. Encode every photo once
 #
-# The encoder is frozen: whatever we train, it says the same about a photo in every epoch. So it has to look at each photo only once. That sounds obvious, but the original notebook encoded all photos anew in every epoch, on the CPU, while the GPU waited; nearly all of its 104 minutes on an A100 went there.
+# The encoder is frozen: whatever we train, it says the same about a photo in every epoch. So it has to look at each photo only once. That sounds obvious, but the original notebook encoded all photos anew in every epoch, on the CPU, while the GPU waited; it took 104 minutes on an A100. How much of such a time is encoding depends on the machine: section 8.1 has both ways beside each other.
 #
 # How much is at stake here? Time it on a few photos:
 
@@ -126,6 +126,7 @@ print(f"all training photos, once: {seconds:.1f} s; in each of {EPOCHS} epochs: 
 # %%
 from moda_utils.features import load_examples
 
+print("embeddings left by earlier notebooks:", any(profile.features_dir.glob("*")))
 for attempt in ("first time", "again"):
     begin = time.perf_counter()
     examples = load_examples(profile, model, processor, CAPTIONS)
@@ -136,7 +137,7 @@ for split, rows in examples.items():
     print(f"{split:11}{tuple(rows.image_embeds.shape)}")
 
 # %% [markdown]
-# (If the first time was quick as well, an earlier notebook had already left the embeddings.) Compared with photos, these tables are tiny. They fit on any device beside the model, so nothing has to be loaded during training.
+# (Where earlier notebooks have left embeddings, the first time is quick as well.) Compared with photos, these tables are tiny. They fit on any device beside the model, so nothing has to be loaded during training.
 #
 # ### 2.1 A quarter of the photo is cut away
 #
@@ -256,6 +257,10 @@ print(f"loss before training {loss:.2f}, guessing among {vocabulary:,} tokens {m
 print("as it should be" if loss < 1.5 * math.log(vocabulary) else "too high: something is broken")
 
 # %% [markdown]
+# > **In `mini`:** the language model was trained on sentences about garments and nothing else, so it foresees much of a description before it has seen a photo.
+# >
+# > **With real weights:** OPT has read all kinds of text; expect a higher loss, still below the logarithm; nobody has measured it yet.
+#
 # **Second, what does it say?** The three photos that return in several notebooks. They are of the test split: we look at what is said about them, and choose nothing by it.
 
 # %%
@@ -282,7 +287,7 @@ plots.before_after(photos, said, profile=profile)
 # %%
 from moda_utils.training import collate, trained_weights
 
-torch.manual_seed(0)  # dropout
+torch.manual_seed(0)  # dropout: in training some numbers are set to 0 at random
 trial = copy.deepcopy(model).train()
 eight = torch.arange(8) * (len(tokens.lengths) // 8)
 batch = collate(tokens, eight)
@@ -365,7 +370,7 @@ print(f"\n{config.epochs} epochs of {steps} steps: {config.epochs * steps} chang
 # |---|---|---|
 # | encodes every photo in every epoch, on the CPU | once, and keeps the embeddings | a frozen encoder never changes its mind |
 # | ends a caption with the text `<\s>`, which is no token | with the token `</s>`, and asks for it | or the model never learns to stop (section 12) |
-# | chooses the best epoch on the test split | on validation; test is read once, in notebook 6 | a test that has helped to choose is no test |
+# | chooses the best epoch on the test split | on validation; nothing is chosen on test | a test that has helped to choose is no test |
 # | splits at random; copies of a photo cross the split | keeps copies in one split | or it is examined on what it has learnt by heart |
 # | 73 batches in groups of 8: one is left over in each epoch | the last, smaller group counts too | it was paid for |
 # | fills up with 0, not OPT's padding token | with OPT's own, masked | harmless, since both are masked |
@@ -396,7 +401,7 @@ redraw(history)
 # %% [markdown]
 # ### 8.1 What it costs elsewhere
 #
-# Time and memory of 20 epochs, as stored in `benchmarks/results/`. A line without a measurement says so, and so does a time that was calculated from fewer epochs. *Original* is the original notebook's way of encoding in every epoch, measured beside ours in the same run; the 104 minutes are that notebook's own figure, which nobody has repeated here.
+# Time and memory of 20 epochs, as stored in `benchmarks/results/`. A line without a measurement says so, and so does a time that was calculated from fewer epochs. *Real sizes* are random weights, which take as long as trained ones, and made-up photos of the real size; a CPU gets a tenth of them. *Original* is the original notebook's way of encoding in every epoch, measured beside ours in the same run; the 104 minutes are that notebook's own figure, which nobody has repeated here.
 
 # %%
 from moda_utils.profiles import ROOT
@@ -416,7 +421,7 @@ print(f"{'the original notebook on an A100':38}{'104 min':>12} its own figure")
 for name, pattern in {"CPU": "full-cpu-training", "T4": "full-*t4*-training",
                       "A100": "full-*a100*-training", "H100 or H200": "full-*h?00*-training"}.items():
     if result := stored(pattern):
-        label = f"real sizes, {result['device']}, {result['items']:,} items"
+        label = f"{result['weights']} weights, {result['device']}, {result['items']:,} items"
         print(f"{label:38}{cells(result['original'])}{cells(result['ours'])}")
     else:
         print(f"{'real sizes, ' + name:38}{'not yet run':>15}")
@@ -472,7 +477,7 @@ show_figure("seed_loss")
 #
 # > **In `mini`:** other models, another vocabulary, drawn photos: compare shapes, never heights.
 # >
-# > **With real weights:** compare heights too, but only with template captions; and expect validation to end a little higher than the grey line, whose split let copies of photos through. The original has measured the grey lines, nobody has measured ours yet.
+# > **With real weights:** compare heights too, but only with template captions; and expect validation to end a little higher than the grey line, whose split let copies of photos through. Nobody has measured our lines yet.
 
 # %%
 plots.loss_curves(history, original=True, **about)
