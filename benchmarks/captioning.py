@@ -113,21 +113,18 @@ def batched(captioner: Captioner, paths: list[Path], size: int) -> tuple[float, 
     return seconds, [rows[item["product_id"], item["image_sha256"]]["raw"] for item in items]
 
 
-def measure(
-    captioner: Captioner, paths: list[Path], singles: int, size: int, rounds: int
-) -> dict[str, Any]:
+def measure(captioner: Captioner, paths: list[Path], size: int, rounds: int) -> dict[str, Any]:
     """Both ways on the same photos, in turns, so that a busy machine slows down both alike.
 
     Args:
-        singles: photos to describe one by one: the first of `paths`.
         size: photos in a batch.
         rounds: how often each way is measured; the median counts.
     """
     cuda = captioner.model.device.type == "cuda"
     first = captioner.prepare(paths[0])
     ways: dict[str, dict[str, Any]] = {
-        "one_by_one": {"photos": singles, "seconds": [], "peak_gb": None},
-        "batched": {"photos": len(paths), "seconds": [], "peak_gb": None},
+        name: {"photos": len(paths), "seconds": [], "peak_gb": None}
+        for name in ("one_by_one", "batched")
     }
     texts: dict[str, list[str]] = {}
     for round_ in range(rounds):
@@ -138,14 +135,14 @@ def measure(
             if name == "batched":
                 seconds, texts[name] = batched(captioner, paths, size)
             else:
-                seconds, texts[name] = one_by_one(captioner, paths[:singles])
+                seconds, texts[name] = one_by_one(captioner, paths)
             way["seconds"].append(round(seconds, 2))
             peak = torch.cuda.max_memory_allocated() if cuda else _peak_of_process()
             if peak is not None:
                 way["peak_gb"] = max(way["peak_gb"] or 0.0, round(peak / 1e9, 2))
     for way in ways.values():
         way["photos_per_second"] = round(way["photos"] / statistics.median(way["seconds"]), 3)
-    pairs = list(zip(texts["one_by_one"], texts["batched"], strict=False))
+    pairs = list(zip(texts["one_by_one"], texts["batched"], strict=True))
     rates = [ways[name]["photos_per_second"] for name in ("batched", "one_by_one")]
     return {
         "tiles": len(first[1][0]),
@@ -182,8 +179,7 @@ def main() -> None:
     parser.add_argument("--device", type=torch.device, default=best_device())
     parser.add_argument("--crops", type=int, nargs="+", help="default: 4 16, or the profile's")
     parser.add_argument("--new-tokens", type=int, default=40, help="with random weights: exactly")
-    parser.add_argument("--singles", type=int, help="photos to describe one by one")
-    parser.add_argument("--photos", type=int, help="photos to describe in batches")
+    parser.add_argument("--photos", type=int, help="photos to describe in both ways")
     parser.add_argument("--batch-size", type=int, help="default: by free memory")
     parser.add_argument("--rounds", type=int, help="measurements of each way, taken in turns")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
@@ -215,8 +211,7 @@ def main() -> None:
         for crops in options.crops or ([4, 16] if options.random_weights else [profile.num_crops]):
             captioner.processor.image_processor.num_crops = crops
             size = options.batch_size or (4 if small else captioner.batch_size())
-            n = options.photos or (size if small else max(2 * size, 32))
-            singles = min(n, options.singles or (2 if small else 16))
+            n = options.photos or (size if small else max(size, 64))
             if options.random_weights:
                 paths = noise_photos(Path(folder), n)
             else:
@@ -224,7 +219,7 @@ def main() -> None:
                 frame = catalog.frame.drop_duplicates("image_sha256").sort_values("image_sha256")
                 paths = [catalog.root / image for image in frame["image"][:n]]
             rounds = options.rounds or (1 if small else 3)
-            result["crops"][str(crops)] = measure(captioner, paths, singles, size, rounds)
+            result["crops"][str(crops)] = measure(captioner, paths, size, rounds)
     print(json.dumps(result, indent=2))
     place = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
     kind = "captioning-random-weights" if options.random_weights else "captioning"

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import statistics
 
 import pandas as pd
 import pytest
@@ -161,6 +162,32 @@ def test_a_description_takes_a_processor_little_time_and_memory():
     assert shipped < min(
         row["batch_1_ms"] for name, row in rows if not name.startswith(("MODA", "describe", "("))
     )
+
+
+CAPTIONING = sorted(RESULTS.glob("*-captioning*.json"))
+
+
+@pytest.mark.parametrize("path", CAPTIONING, ids=lambda path: path.stem)
+def test_describing_one_by_one_and_in_batches_was_measured_on_the_same_photos(path):
+    figures = read_json(path)
+    for crops, run in figures["crops"].items():
+        ways = [run[name] for name in ("batched", "one_by_one")]
+        rates = [way["photos"] / statistics.median(way["seconds"]) for way in ways]
+        assert ways[0]["photos"] == ways[1]["photos"] >= run["batch_size"], crops
+        assert len(ways[0]["seconds"]) == len(ways[1]["seconds"]), crops
+        assert [way["photos_per_second"] for way in ways] == pytest.approx(rates, abs=1e-3)
+        assert run["times_faster"] == pytest.approx(rates[0] / rates[1], rel=0.01), crops
+        same, compared = map(int, run["equal_texts"].split(" of "))
+        assert compared == ways[0]["photos"], crops
+        # In 16 bits two words that are about equally probable may change places.
+        assert same == compared or figures["dtype"] != "float32", crops
+
+
+def test_the_speed_of_describing_is_stored():
+    assert {path.stem for path in CAPTIONING} >= {
+        "mini-cpu-captioning",
+        "full-cpu-captioning-random-weights",
+    }
 
 
 def test_int8_weights_keep_the_quality():

@@ -517,7 +517,7 @@ else:
 #
 # > **In `mini`:** prompts and answers are short, so most of the time goes into starting small operations, and a batch starts them once for all its rows.
 # >
-# > **With real weights:** on a GPU expect the gain described above; nobody has measured it here yet. On a CPU expect none, with many tiles even a loss: the time goes into reading photo and prompt, which a batch does not shorten ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
+# > **With real weights:** on a GPU expect the gain described above; nobody has measured it here yet. On a CPU expect next to none: the time goes into reading photo and prompt, which a batch does not shorten ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
 #
 # How long will the catalogue take at this pace?
 
