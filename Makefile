@@ -110,16 +110,24 @@ twins: setup ## do notebooks and twins say the same?
 mini: setup ## retrain the shipped mini models (up to an hour)
 	@$(RUN) -m moda_utils.mini all
 
-measure: setup ## measure the mini models on fresh drawn items, and on real photos where they are
+# int8_quality needs a trained MODA: one is made for it, from nothing. latency: random weights.
+measure: setup ## measure small models, drawn and real photos, int8, latency, scaling (about an hour)
 	@$(RUN) -m moda_utils.mini measure-clip --out benchmarks/results/mini-cpu-clip.json
 	@$(RUN) -m moda_utils.mini measure-phi3-vision
-	@$(RUN) benchmarks/captioning.py --profile mini --batch-size 16 --singles 64 --photos 128
+	@$(RUN) benchmarks/captioning.py --profile mini --batch-size 16 --photos 128
 	@$(RUN) -m moda_utils.mini measure-phi3
 	@$(RUN) benchmarks/descriptions.py fresh
 	@$(RUN) benchmarks/descriptions.py fresh --captions refined
 	@if [ -d $(REAL) ]; then $(RUN) benchmarks/descriptions.py real && \
 	$(RUN) -m moda_utils.mini measure-phi3 --photos $(REAL); \
 	else echo "No folder $(REAL): real photos are not measured."; fi
+	@rm -rf build/measure
+	@export MODA_PROFILE=mini MODA_HOME=build/measure; \
+	$(RUN) -c 'from moda_utils import catch_up; catch_up("07", go=True, captions=True)'; \
+	$(RUN) benchmarks/int8_quality.py
+	@$(RUN) benchmarks/latency.py
+	@if $(RUN) -c 'import ray' 2>/dev/null; then $(RUN) benchmarks/scaling.py; \
+	else echo "Ray is not installed (make scale): scaling is not measured."; fi
 
 ablations: setup ## train and grade all variants of notebook 08 (under an hour, calculated; MINUTES=10: a part)
 	@$(RUN) benchmarks/ablations.py $(if $(MINUTES),--minutes $(MINUTES))
