@@ -117,8 +117,7 @@ def measure_describing(catalog: Catalog, photos: int, rounds: int, home: Path) -
     with tempfile.TemporaryDirectory(dir=home, prefix="shop-") as name:
         shop = Path(name)
         sources = {times: grow(catalog, photos, times, shop / f"{times} times") for times in GROWTH}
-        plan = [(times, workers) for times in GROWTH[:2] for workers in WORKERS] * rounds
-        plan.append((GROWTH[-1], WORKERS[-1]))
+        plan = [(times, workers) for times in GROWTH for workers in WORKERS] * rounds
         for number, (times, workers) in enumerate(plan):
             out = shop / f"out {number}"
             done = describe(sources[times], out, workers, home)
@@ -132,13 +131,8 @@ def measure_describing(catalog: Catalog, photos: int, rounds: int, home: Path) -
 def summary(runs: list[dict[str, Any]], photos: int) -> dict[str, Any]:
     """Photos per second and seconds to start, by workers; peaks of memory by size."""
     rates, starts = {}, {}
-    sizes = [{run["times"] for run in runs if run["workers"] == workers} for workers in WORKERS]
-    for workers in WORKERS:  # compared on the sizes that were measured with each number of them
-        chosen = [
-            run
-            for run in runs
-            if run["workers"] == workers and run["times"] in set.intersection(*sizes)
-        ]
+    for workers in WORKERS:
+        chosen = [run for run in runs if run["workers"] == workers]
         line = statistics.linear_regression(
             [photos * run["times"] for run in chosen], [run["seconds"] for run in chosen]
         )

@@ -104,7 +104,7 @@ def span(seconds):
             return f"{seconds / size:,.0f} {unit}"
     return f"{seconds:.0f} seconds"
 
-sizes = {"2,906": 2_906, "44,000": 44_000, "1 million": 1_000_000, "100 million": 100_000_000}
+sizes = {f"{photos:,}": photos for photos in (2_906, 44_000, 1_000_000, 100_000_000)}
 table = {name: {size: span(photos / rate) for size, photos in sizes.items()}
          for name, rate in rates.items()}
 pd.DataFrame(table).T.rename_axis("one machine, as measured")
@@ -253,7 +253,7 @@ else:
 # * a **worker** loads the model once, then takes one shard after the other; who is free takes the next;
 # * each finished shard is **a file of its own**, written whole or not at all. What has a file is done: this is all the memory that the job has.
 #
-# The engine is [Ray Data](https://docs.ray.io/en/latest/data/data.html). It starts workers, here or on a cluster, hands out shards and replaces workers that died; `moda_utils/scale.py` is the rest. Without Ray, the next cell says how to get it.
+# The engine is [Ray Data](https://docs.ray.io/en/latest/data/data.html). It starts workers, here or on a cluster, hands out shards and replaces workers that died; `moda_utils/scale.py` is the rest. The process that calls it is the **driver**: it knows which shards there are, and describes nothing itself. Without Ray, the next cell says how to get it.
 
 # %% cellView="form"
 # @title Ray { display-mode: "form" }
@@ -276,7 +276,7 @@ print(f"{sum(len(shard.ids) for shard in shards):,} photos in {len(shards)} shar
 print("the first shard is called", shards[0].name, "and has", len(shards[0].ids), "photos")
 
 # %% [markdown]
-# A job says what every worker has to know: where photos are, where descriptions go, how the model is loaded. The folder is named after the model's weights, so that another model gets another one. Photos may lie at an address such as `s3://bucket/shop` (`tests/test_scale.py` reads them from a small object store), or come in Parquet files.
+# A job says what every worker has to know: where photos are, where descriptions go, how the model is loaded. The folder is named after the model's weights, so that another model gets another one. Photos and descriptions may lie at an address such as `s3://bucket/shop`, and photos may come in Parquet files.
 
 # %%
 job = moda_job(source, "", best)
@@ -339,12 +339,17 @@ lost = pd.read_parquet(other.out + "/unreadable")
 print(lost.product_id[0], "|", lost.reason[0].split(": ")[-1])
 
 # %% [markdown]
-# On the command line it is one line. Each worker gets a GPU where Ray finds one, and Ray itself joins the cluster whose address stands in `RAY_ADDRESS`; all machines then need the model in the same folder, and a folder for descriptions that all of them see. What has been run and tested here is one machine without GPU. It waits for nobody: call it again after any stop.
+# On the command line it is one line, here from and to an object store:
 #
 # ```bash
-# python -m moda_utils.scale s3://bucket/shop descriptions --workers 8
+# python -m moda_utils.scale s3://bucket/shop s3://bucket/descriptions --workers 8
 # ```
 #
+# Each worker gets a GPU where Ray finds one. Ray runs on this machine alone, unless `RAY_ADDRESS` names a cluster: then the workers run there, and every machine needs this course's requirements, the model in the same folder, and the credentials of the store. A cluster that asks for a token gets it from `RAY_AUTH_MODE=token` and `RAY_AUTH_TOKEN`.
+#
+# All of this runs in tests, but on one machine without a GPU: the store and the cluster are started there too (`tests/test_scale_storage.py`, `tests/test_scale_cluster.py`). Nobody has tried it on several machines.
+
+# %% [markdown]
 # ## 4. What two workers bring, what a larger catalogue costs
 #
 # Two questions decide whether such a thing deserves its name. Are two workers twice as fast? And does it need more memory when there are more photos? The answers are read from `benchmarks/scaling.py`, where each run is a fresh process.
@@ -357,8 +362,8 @@ if scaling:
         print(f"workers: {workers}   {rate:6.1f} photos a second, after "
               f"{measured['start_seconds'][workers]:.0f} s to start Ray and load the model")
         taken = sorted(run["seconds"] for run in measured["runs"]
-                       if (run["times"], run["workers"]) == (4, int(workers)))
-        print(f"             {4 * measured['photos']:,} photos took {taken[0]} to {taken[-1]} s "
+                       if (run["times"], run["workers"]) == (16, int(workers)))
+        print(f"             {16 * measured['photos']:,} photos took {taken[0]} to {taken[-1]} s "
               f"in {len(taken)} runs, all in all")
     print(f"two workers: {measured['times_faster']} times as fast as one")
     print(f"memory, largest catalogue beside the smallest: {measured['memory_growth']:.2f}")
@@ -384,20 +389,37 @@ if scaling:
     display(figure)
 
 # %% [markdown]
-# On the left, the distance to the dashed line is what two workers take from each other. (First look above at how far runs of the same size lie apart: a difference that is no larger is none.) A worker isn't one core: its threads open photos while the model writes, so that one worker already keeps most of a small machine busy, and a second one helps only as far as there are idle cores. With GPUs it is the same: one worker for each, and no more. On the right, flat lines are the aim. A worker holds a model and the few photos it is working on. The driver hands out two shards per worker and waits for them (*backpressure*), so that nothing piles up. Only the list of names grows with the catalogue; section 5 weighs it.
+# On the left, the distance to the dashed line is what two workers take from each other. (First look above at how far runs of the same size lie apart: a difference that is no larger is none.) A worker isn't one core: its threads open photos while the model writes, so that one worker already keeps most of a small machine busy, and a second one helps only as far as there are idle cores. With GPUs it is the same: one worker for each, and no more. On the right, flat lines are the aim. A worker holds a model and the few photos it is working on. The driver hands out two shards per worker and waits until one is done before it hands out another (*backpressure*), so that nothing piles up. Only the list of names grows with the catalogue; section 5 weighs it.
 #
 # Starting takes seconds that describe nothing. For a few hundred photos `describe` in one process is sooner done: that, too, is a result.
 #
 # ## 5. The next bottleneck
 #
-# Once the model is fast, something else is slow. A photo has to be fetched, decoded, brought to the encoder's size, described, written down. How fast is each step on one core? Twice: with this catalogue's photos, and with one of them enlarged to the size of a shop's photos. (A photograph of that size has more detail, hence more bytes, and takes longer to decode: what follows is on the safe side.)
+# Once the model is fast, something else is slow. A photo has to be fetched, decoded, brought to the encoder's size, described, written down. How fast is each step on one core? Twice: with this catalogue's photos, and with one of them enlarged to the size of a shop's photos. (A photograph of that size has more detail, hence more bytes, and takes longer to decode: a shop's cores will do less than what follows.) Starting here? Run the setup cell, then the next one.
+
+# %% tags=["start-here"]
+import pandas as pd
+import torch
+
+from moda_utils import plots, require
+from moda_utils.catalog import load_catalog
+from moda_utils.scale import find_shards, moda_job
+
+best = require(profile.run_dir("moda") / "best", "05")
+catalog = load_catalog(profile.catalog_path)
+paths = {Path(name).stem: catalog.root / name for name in catalog.frame.image}
+shards = find_shards(str(catalog.root / "data"), size=100)
+folder = profile.home / "scaling" / moda_job("", "", best).key["options_sha"][:8]
+described = require(folder / "described", "09")
+rows = pd.read_parquet(described)
+print(f"{len(shards)} shards, {len(rows):,} photos with a description, model {best.parent.name}")
 
 # %%
 import io
 
 from PIL import Image
 
-content = [paths[item].read_bytes() for item in some.index] * 4
+content = [path.read_bytes() for path in list(paths.values())[:8]] * 4
 large = io.BytesIO()
 Image.open(io.BytesIO(content[0])).convert("RGB").resize((1080, 1440)).save(large, "JPEG")
 cameras = {"catalogue": content, "1080 x 1440": [large.getvalue()] * len(content)}
@@ -479,8 +501,9 @@ for rate in (50, 500, 5000):
 # And how much has to be stored, and kept in mind? Per photo of this catalogue: its file, its row of the result, its name in the driver's list.
 
 # %% tags=["measured"]
+sizes = {f"{photos:,}": photos for photos in (2_906, 44_000, 1_000_000, 100_000_000)}
 files = [path.stat().st_size for path in paths.values()]
-written = sum(path.stat().st_size for path in (out / "described").iterdir())
+written = sum(path.stat().st_size for path in described.iterdir())
 names = [name for shard in shards for name in (*shard.ids, *shard.files)]
 per_photo = {"photos": sum(files) / len(files), "descriptions": written / len(rows),
              "names, in memory": sum(map(sys.getsizeof, names)) / len(rows) + 16}
