@@ -31,7 +31,7 @@ def photos(tmp_path):
 
 @pytest.fixture
 def store(photos):
-    """An object store with the twenty photos below photos/, one of them with a blank."""
+    """An object store with the twenty photos, in folders whose names have a blank."""
     files = {
         f"photos/{path.relative_to(photos)}": path.read_bytes() for path in photos.rglob("*.png")
     }

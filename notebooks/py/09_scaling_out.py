@@ -375,7 +375,7 @@ if scaling:
     figure, axes = plots.figure(columns=2, height=2.9)
     speeds = list(measured["photos_per_second"].values())
     bars = axes[0, 0].bar(["1", "2"], speeds, color=plots.BLUE, width=0.5)
-    axes[0, 0].bar_label(bars, [f"{speed:.0f}" for speed in speeds])
+    axes[0, 0].bar_label(bars, [f"{speed:.0f}" for speed in speeds], label_type="center", color="white")
     axes[0, 0].hlines(2 * speeds[0], 0.75, 1.25, linestyles="--", color=plots.GREY)
     axes[0, 0].set(xlabel="workers (dashed: twice as fast)", ylabel="photos a second")
     memory = pd.DataFrame(measured["memory"]).T
@@ -389,7 +389,7 @@ if scaling:
     display(figure)
 
 # %% [markdown]
-# On the left, the distance to the dashed line is what two workers take from each other. (First look above at how far runs of the same size lie apart: a difference that is no larger is none.) A worker isn't one core: its threads open photos while the model writes, so that one worker already keeps most of a small machine busy, and a second one helps only as far as there are idle cores. With GPUs it is the same: one worker for each, and no more. On the right, flat lines are the aim. A worker holds a model and the few photos it is working on. The driver hands out two shards per worker and waits until one is done before it hands out another (*backpressure*), so that nothing piles up. Only the list of names grows with the catalogue; section 5 weighs it.
+# On the left, the distance to the dashed line is what two workers take from each other. (First look above at how far runs of the same size lie apart: a difference that is no larger is none.) A worker's model runs on one core, and its threads, which open photos meanwhile, use part of another; so more workers help as far as there are idle cores. With GPUs it is the same: one worker for each, and no more. On the right, flat lines are the aim. A worker holds a model and the few photos it is working on. The driver hands out two shards per worker and waits until one is done before it hands out another (*backpressure*), so that nothing piles up. Only the list of names grows with the catalogue; section 5 weighs it.
 #
 # Starting takes seconds that describe nothing. For a few hundred photos `describe` in one process is sooner done: that, too, is a result.
 #
