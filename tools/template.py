@@ -42,10 +42,12 @@ from pathlib import Path
 REPOSITORY = "https://github.com/OWNER/REPO"
 roots = [p for p in (Path.cwd(), *Path.cwd().parents) if (p / "moda_utils").is_dir()]
 if not roots:
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "moda-course"], check=True)
+    if not Path("moda-course").exists():
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "moda-course"], check=True)
+        print("The whole course is in moda-course now, its notebooks in moda-course/notebooks.")
     os.chdir("moda-course/notebooks"); roots = [Path.cwd().parent]
 sys.path.insert(0, str(roots[0]))
-from moda_utils import setup
+from moda_utils import catch_up, setup
 profile = setup("10", PROFILE)
 
 # %% [markdown]

@@ -46,10 +46,12 @@ from pathlib import Path
 REPOSITORY = "https://github.com/OWNER/REPO"
 roots = [p for p in (Path.cwd(), *Path.cwd().parents) if (p / "moda_utils").is_dir()]
 if not roots:
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "moda-course"], check=True)
+    if not Path("moda-course").exists():
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "moda-course"], check=True)
+        print("The whole course is in moda-course now, its notebooks in moda-course/notebooks.")
     os.chdir("moda-course/notebooks"); roots = [Path.cwd().parent]
 sys.path.insert(0, str(roots[0]))
-from moda_utils import setup
+from moda_utils import catch_up, setup
 profile = setup("00", PROFILE)
 
 # %% [markdown]
@@ -59,7 +61,7 @@ profile = setup("00", PROFILE)
 #
 # ### 1.1 Photos
 #
-# A catalogue of fashion items: photos, and for each one its colour, product type, the people it is made for, and its use. A few hundred items are for training. All others are for looking at how well it went.
+# A catalogue of fashion items: photos, and for each one its colour, product type, the people it is made for, and its use. Each item belongs to one of three *splits*: some to learn from, some to check on while learning, and some, the test split, to see how well it went. A few hundred of the first kind are enough here.
 
 # %% tags=["nbval-check-output"]
 from moda_utils.catalog import load_photos, read_catalog
@@ -139,7 +141,11 @@ before = say(three)
 plots.before_after(photos(three), {"before": before}, profile=profile)
 
 # %% [markdown]
-# The language model can write, more or less, but it can't see: the untrained projection hands it noise. Whatever stands there has nothing to do with the photos.
+# The language model can write, more or less, but it can't see: the untrained projection hands it noise. What it writes comes from what it has read before; if some of it fits a photo, that is chance.
+#
+# > **In `mini`:** its language model has read nothing but descriptions of clothes, so it writes like a shop from the start.
+# >
+# > **With real weights:** OPT has read all kinds of text; expect sentences that have nothing to do with clothes. Nobody has measured it yet.
 #
 # ### 1.5 Train
 #
@@ -172,7 +178,7 @@ after = say(three)
 plots.before_after(photos(three), {"before": before, "after": after}, profile=profile)
 
 # %% [markdown]
-# Three photos prove nothing. Let it describe all unseen ones and count: in how many is the colour right, the product type, the gender, the use? *Predict first: which of the four will be right most often, and does that one need a look at the photo?*
+# Three photos prove nothing. Let it describe all unseen ones and count: in how many is the colour right, the product type (called *category* here), the gender, and the use (*style*)? *Predict first: which of the four will be right most often, and does that one need a look at the photo?*
 
 # %%
 from moda_utils.evaluation import grade
@@ -182,7 +188,7 @@ for name in ("colour", "category", "gender", "style"):
     print(f"{name:10} right for {(grades[name] == 10).sum():3} of {len(unseen)} unseen photos")
 
 # %% [markdown]
-# Is that good? It depends on how far one gets without looking, on how many photos that is, and on which mistakes are left. [Notebook 06](06_evaluation.ipynb) answers all three.
+# *Style* can be right often without a look, for most items of a shop are for one and the same use. Is the rest good? It depends on how far one gets without looking, on how many photos that is, and on which mistakes are left. [Notebook 06](06_evaluation.ipynb) answers all three.
 #
 # > **In `mini`:** drawn photos, and an encoder that was trained on drawings of the same kind: most answers should be right.
 # >
@@ -212,7 +218,7 @@ every = sum(weight.numel() for weight in model.parameters())
 print(f"{trained:,} of {every:,} parameters were trained")
 
 # %% [markdown]
-# Why can a few hundred photos and a minute be enough at all? Because both halves knew their trade. The encoder had learnt from photos and texts what tells items apart (how well that carries over to the photos here, the count above shows), and the language model could already put words in order. What was missing was a translation between them.
+# Why can a few hundred photos and a minute be enough at all? Because both halves, trained before, knew their trade. The encoder had learnt from photos and texts what tells items apart (how well that carries over to the photos here, the count above shows), and the language model could already put words in order. What was missing was a translation between them.
 #
 # ## 3. What vision-language models are
 #
@@ -334,7 +340,7 @@ figure.supxlabel("real sizes, in every profile; calculated · dashed: memory of 
 figure
 
 # %% [markdown]
-# A large model can be trained on less by freezing most of it, as we froze the encoder. But a model for one narrow task may simply be small. How well a small one does is a question for measurements, and measuring is what most of this course is about.
+# A large model can be trained on less by freezing parts of it, as we froze the encoder: what is frozen needs neither gradients nor averages. (The picture counts as if everything were trained.) But a model for one narrow task may simply be small. How well a small one does is a question for measurements, and measuring is what most of this course is about.
 #
 # ## 5. What you may do with it
 #
@@ -424,7 +430,7 @@ progress()
 #
 # ### 6.2 If something goes wrong
 #
-# * Killed? Run the cell again. Long steps go on where they stopped.
+# * Killed? Run the setup cell and then that cell again. From notebook 2 on, long steps go on where they stopped.
 # * Something is missing? The setup cell names the notebook that makes it, and `catch_up` makes it for you:
 
 # %%

@@ -55,10 +55,12 @@ from pathlib import Path
 REPOSITORY = "https://github.com/OWNER/REPO"
 roots = [p for p in (Path.cwd(), *Path.cwd().parents) if (p / "moda_utils").is_dir()]
 if not roots:
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "moda-course"], check=True)
+    if not Path("moda-course").exists():
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "moda-course"], check=True)
+        print("The whole course is in moda-course now, its notebooks in moda-course/notebooks.")
     os.chdir("moda-course/notebooks"); roots = [Path.cwd().parent]
 sys.path.insert(0, str(roots[0]))
-from moda_utils import setup
+from moda_utils import catch_up, setup
 profile = setup("05", PROFILE)
 
 # %% [markdown]
@@ -91,7 +93,7 @@ for kind in ("template", "raw", "refined"):
           f"{len(texts):5,}, such as:\n     {item[f'description_{kind}'] or '-'}")
 
 # %% [markdown]
-# Refined ones are the choice made for you: they vary, they tell what no column holds, and notebook 3 has held them against the catalogue. For the four attributes alone, templates may do as well or better: notebook 6 grades nothing else, and [notebook 8](08_ablations.ipynb) compares. What a model makes of the other kinds, you can see for yourself: choose one, give section 8 another run name, and look in section 10 for words that the photo does not show. `EPOCHS` is the original's number; with real models on a CPU, fewer save hours. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
+# Refined ones are the choice made for you: they vary, they tell what no column holds, and notebook 3 has held them against the catalogue. For the four attributes alone, templates may do as well or better: notebook 6 grades nothing else, and [notebook 8](08_ablations.ipynb) compares. Without the captions of notebooks 2 and 3, templates stand in anyway. What a model makes of the other kinds, you can see for yourself: choose one, give section 8 another run name, and look in section 10 for words that the photo does not show. `EPOCHS` is the original's number; with real models on a CPU, fewer save hours. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
 #
 # ## 2. Encode every photo once
 #
@@ -201,7 +203,7 @@ for way, size in ways.items():
     print(f"{way:9}", "  ".join(f"{c} {100 * s:.0f} ± {100 * error[c]:.0f} %" for c, s in same.items()))
 
 # %% [markdown]
-# An encoder does best with pictures like those it has learnt from, and CLIP's relatives have learnt from cut ones. So we keep the cut unless another line is clearly better here. To train with another one, set `processor.image_processor.size` before `load_examples`: the embeddings get a file of their own, and the setting is stored with the trained model, so that `describe()` follows it.
+# CLIP's relatives have learnt from cut pictures, and one column may speak for another way than the next. We keep the cut unless another line is better in all of them. To train with another one, set `processor.image_processor.size` before `load_examples`: the embeddings get a file of their own, and the setting is stored with the trained model, so that `describe()` follows it.
 #
 # ## 3. What is asked
 #
@@ -278,7 +280,7 @@ said = {"untrained": say(model)}
 plots.before_after(photos, said, profile=profile)
 
 # %% [markdown]
-# Fluent or not, it has nothing to do with the photos: the projection still hands the language model a random vector.
+# Fluent or not, a word that fits does so by chance: the projection still hands the language model a random vector.
 #
 # ## 5. Can it learn at all?
 #
@@ -393,6 +395,7 @@ about = dict(profile=profile, n=len(examples["train"]),
 def redraw(history):
     curve.update(plots.loss_curves(history, **about))
 
+model, _ = start_model(profile)  # anew, so that this cell can be run again
 curve = display("The curve appears after the first epoch.", display_id=True)
 history = train(model, processor, examples["train"], examples["validation"], config,
                 profile.run_dir(RUN), after_epoch=redraw, if_exists=EXISTING_RUN)
@@ -442,7 +445,7 @@ from moda_utils import plots, require
 from moda_utils.storage import read_json
 from moda_utils.training import load_history
 
-run_dir = require(profile.run_dir("moda"), "05")
+run_dir = require(profile.run_dir("moda"), "05")  # or the name that section 8 gave it
 history, data = load_history(run_dir), read_json(run_dir / "config.json")["data"]
 about = dict(profile=profile, n=data["training items"], note=f"{data['captions']} captions")
 plots.loss_curves(history, best=history.best["epoch"], **about)
@@ -460,7 +463,7 @@ plots.loss_curves(history, best=history.best["epoch"], **about)
 last, best = history.of("validation")[-1], history.best
 print(f"validation loss: {best['loss']:.3f} in the best epoch ({best['epoch']}), "
       f"{last['loss']:.3f} in the last ({last['epoch']})")
-rising = last["loss"] > 1.02 * best["loss"]
+rising = last["loss"] > best["loss"] + 0.01  # less is noise
 print("it has begun to learn by heart" if rising else "no sign yet of learning by heart")
 
 # %% [markdown]
@@ -473,7 +476,7 @@ from moda_utils import show_figure
 show_figure("seed_loss")
 
 # %% [markdown]
-# Both in one plot: can its shape be recognised? Template captions, as it had them, use few words that are easy to foresee. Varied sentences leave more to guess, however well a model sees, so their validation loss stays higher.
+# Both in one plot: do they have the same shape? Template captions, as it had them, use few words that are easy to foresee. Varied sentences leave more to guess, however well a model sees, so their validation loss stays higher.
 #
 # > **In `mini`:** other models, another vocabulary, drawn photos: compare shapes, never heights.
 # >
@@ -499,7 +502,7 @@ figure
 # %% [markdown]
 # ## 10. The same photos along the way
 #
-# The three photos again, described by the snapshots. *Predict first: which words come right first: the colour, the kind of garment, the people it is for?*
+# The three photos again, described by the snapshots. (This section and the next go on with what sections 1 to 8 have in memory; section 12 can be started alone.) *Predict first: which words come right first: the colour, the kind of garment, the people it is for?*
 
 # %%
 from moda_utils.training import load_weights
@@ -634,7 +637,7 @@ print(f"last loss {losses[-1]:.2f}; {sum(ended)} of {len(ended)} texts end by th
       f"{texts[0]}")
 
 # %% [markdown]
-# No loss curve shows this mistake: the one question that would have shown it is the one that is not asked.
+# No loss curve shows this mistake. A loss counts the questions that are asked, and whether to stop here is no longer among them.
 #
 # ### 12.2 The encoder inside the loop
 #
