@@ -274,7 +274,7 @@ def matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
     size = 8192 if device.type == "cuda" else 2048
     a = torch.randn(size, size, device=device, dtype=dtype)
     best = float("inf")
-    for _ in range(4):
+    for _ in range(20):
         _wait(device)
         begin = time.perf_counter()
         a @ a
@@ -325,6 +325,8 @@ def measure_speed(items: int | None, store: Callable[[dict[str, Any]], None]) ->
     cuda = device.type == "cuda"
     items = items or (REAL_ITEMS if cuda else REAL_ITEMS // 10)
     config = TrainConfig(epochs=EPOCHS if cuda else 1)
+    ours = best_dtype(device) if best_dtype(device) == torch.bfloat16 else torch.float32
+    speeds = dict.fromkeys({torch.float32, ours}, 0.0)  # of each format, whichever way uses it
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shop, tiny = Shop(folder, items), Shop(folder, 10)
@@ -346,11 +348,12 @@ def measure_speed(items: int | None, store: Callable[[dict[str, Any]], None]) ->
         }.items():
             result[name] = measure()
             store(result)
+            for dtype, best in speeds.items():  # a moment in which others use the machine is none
+                speeds[dtype] = max(best, matrix_speed(device, dtype))
     operations = flops_per_epoch(shop, *real_size())
-    ours = best_dtype(device) if best_dtype(device) == torch.bfloat16 else torch.float32
     for way, dtype in (("original", torch.float32), ("ours", ours)):
         needed = operations["training"] + (operations["encoding"] if way == "original" else 0)
-        speed = matrix_speed(device, dtype)
+        speed = speeds[dtype]
         result[way] |= {
             "format": str(dtype).removeprefix("torch."),
             "matrix_product_tflops": round(speed / 1e12, 3),

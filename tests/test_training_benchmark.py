@@ -15,6 +15,7 @@ from moda_utils.profiles import ROOT, get_profile
 from moda_utils.storage import read_json
 
 RESULTS = ROOT / "benchmarks" / "results"
+WAYS = ("original", "ours")
 LOSSES_AGREE = 1e-3  # relative, over 50 steps of AdamW, which magnifies the last digits
 
 
@@ -51,6 +52,9 @@ def test_both_ways_train_the_same_and_every_figure_is_measured(
     result = json.loads((tmp_path / "full-cpu-training.json").read_text())
     assert json.loads(capsys.readouterr().out.split("\n{", 1)[1].join(["{", ""])) == result
     assert (result["items"], result["weights"], result["reduced"]) == (40, "random", True)
+    # Utilisations are of one and the same speed, where both ways compute in the same format.
+    speeds = {result[way]["format"]: result[way]["matrix_product_tflops"] for way in WAYS}
+    assert [result[way]["matrix_product_tflops"] for way in WAYS] == [*speeds.values()] * 2
     losses = result["losses"]
     assert losses["steps"] == 6
     assert losses["largest_relative_difference"] < 1e-4
@@ -162,3 +166,8 @@ def test_the_stored_comparison_reaches_equal_losses_in_both_ways():
         took = [result[way]["seconds_20_epochs"] for way in ("original", "ours")]
         assert result["times_faster_20_epochs"] == pytest.approx(took[0] / took[1], rel=0.01)
         assert took[0] > took[1]
+        ways = [result[way] for way in WAYS]
+        for way in ways:
+            assert 0 < way["flop_utilisation"] < 1
+        if ways[0]["format"] == ways[1]["format"]:
+            assert ways[0]["matrix_product_tflops"] == ways[1]["matrix_product_tflops"]
