@@ -60,6 +60,16 @@ def test_a_run_stores_outputs_and_measures_memory(tmp_path):
     assert cost.seconds > 1
 
 
+def test_listed_noise_is_dropped_and_a_new_warning_is_not(tmp_path):
+    noise = "[date] logging.cc:303: Set ray log level from environment variable X to 3"
+    notebook = small_notebook(f"import sys\nprint('{noise}\\nnew warning', file=sys.stderr)")
+    notebook.cells.append(new_code_cell(f"print('{noise}', file=sys.stderr)"))
+    environment = running.kernel_environment(tmp_path / "home")
+    running.execute(notebook, tmp_path, environment, tmp_path / "run.log")
+    assert [output.text for output in notebook.cells[3].outputs] == ["new warning\n"]
+    assert notebook.cells[4].outputs == []
+
+
 def test_a_failing_cell_is_named_in_one_screen(tmp_path):
     deep = "def f(n):\n    return f(n - 1) if n else 1 / 0\nf(60)"
     with pytest.raises(running.NotebookFailed) as caught:

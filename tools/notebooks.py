@@ -42,12 +42,6 @@ PAIRS = ((NOTEBOOKS, TWINS), (SOLUTIONS, SOLUTION_TWINS))  # where notebooks and
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 NOTEBOOK_METADATA = ("accelerator", "colab")
 
-# Lines on stderr that say nothing to a reader. Anything else stays visible, so that a new warning
-# is seen, judged, and either mended or listed here with its reason.
-HARMLESS_STDERR: tuple[re.Pattern[str], ...] = (
-    re.compile("Set ray log level from environment variable"),  # Ray, told to be quiet
-)
-
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 
 
@@ -89,7 +83,7 @@ def _normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def clean(notebook: nbformat.NotebookNode, home: Path) -> nbformat.NotebookNode:
-    """A copy whose outputs are fit to be stored: no widgets, no listed noise, no machine's paths.
+    """A copy whose outputs are fit to be stored: no widgets, no machine's paths.
 
     The folder of this run's artefacts is shown under its default name, `artifacts`.
     """
@@ -104,10 +98,7 @@ def clean(notebook: nbformat.NotebookNode, home: Path) -> nbformat.NotebookNode:
 
 def _clean_output(output: nbformat.NotebookNode, home: Path) -> nbformat.NotebookNode | None:
     if output.output_type == "stream":
-        lines = _neutral(output.text, home).splitlines(keepends=True)
-        if output.name == "stderr":
-            lines = [line for line in lines if not any(p.search(line) for p in HARMLESS_STDERR)]
-        output.text = "".join(lines)
+        output.text = _neutral(output.text, home)
         return output if output.text.strip() else None
     if output.output_type in ("display_data", "execute_result"):
         output.data.pop(WIDGET_TYPE, None)

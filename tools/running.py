@@ -24,6 +24,12 @@ CELL_TIMEOUT = 3600  # seconds; a cell of `full` on a CPU may be slow, but a hun
 SCREEN = 24  # lines of an error that are printed; all of it is in the log
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
+# Lines on stderr that say nothing to a reader. Anything else stays visible, so that a new warning
+# is seen, judged, and either mended or listed here with its reason.
+HARMLESS_STDERR: tuple[re.Pattern[str], ...] = (
+    re.compile("Set ray log level from environment variable"),  # Ray, told to be quiet
+)
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -148,7 +154,20 @@ def execute(
             raise KeyboardInterrupt from error
     if message:
         raise NotebookFailed(current + 1, notebook.cells[current].source, message, log)
+    _drop_noise(notebook)
     return Cost(time.monotonic() - begin, memory.peak_bytes)
+
+
+def _drop_noise(notebook: nbformat.NotebookNode) -> None:
+    """Take the lines that are listed as harmless out of what cells wrote to stderr."""
+    for cell in notebook.cells:
+        for output in list(cell.get("outputs", [])):
+            if output.get("name") == "stderr":
+                lines = output.text.splitlines(keepends=True)
+                kept = [line for line in lines if not any(p.search(line) for p in HARMLESS_STDERR)]
+                output.text = "".join(kept)
+                if not kept:
+                    cell.outputs.remove(output)
 
 
 class _PeakMemory:

@@ -377,7 +377,8 @@ if scaling:
     figure, axes = plots.figure(columns=2, height=2.9)
     speeds = list(measured["photos_per_second"].values())
     bars = axes[0, 0].bar(["1", "2"], speeds, color=plots.BLUE, width=0.5)
-    axes[0, 0].bar_label(bars, [f"{speed:.0f}" for speed in speeds], label_type="center", color="white")
+    axes[0, 0].bar_label(bars, [f"{speed:.0f}" for speed in speeds],
+                         label_type="center", color="white")
     axes[0, 0].hlines(2 * speeds[0], 0.75, 1.25, linestyles="--", color=plots.GREY)
     axes[0, 0].set(xlabel="workers (dashed: twice as fast)", ylabel="photos a second")
     memory = pd.DataFrame(measured["memory"]).T
