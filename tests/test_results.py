@@ -39,6 +39,13 @@ def test_a_stored_figure_bears_the_name_of_what_it_was_measured_on():
         assert profile is None or path.name.startswith(f"{profile}-"), path.name
 
 
+def test_readme_has_a_measured_time_of_every_notebook():
+    took = [read_json(RESULTS / f"mini-cpu-{name}.json")["notebooks"] for name in results.COURSES]
+    paths = tool.NOTEBOOKS.glob("*.ipynb")
+    assert {path.stem for path in paths} == {stem for notebooks in took for stem in notebooks}
+    assert "not yet measured" not in results.notebooks_table()
+
+
 def test_thirty_kills_changed_nothing():
     kills = read_json(RESULTS / "toy-cpu-kills.json")
     assert kills["n"] == len(kills["kills"]) == kills["reruns_equal_to_an_unbroken_run"] >= 30

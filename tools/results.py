@@ -26,7 +26,7 @@ from moda_utils.storage import atomic_path, read_json, write_json
 from pages import duration, read_lesson
 
 RESULTS = ROOT / "benchmarks" / "results"
-COURSE = ROOT / "build" / "course" / "course.json"
+COURSES = ("course", "course-scale")  # folders in build/ of `make course` and `make course-scale`
 
 
 def collect() -> list[Path]:
@@ -35,10 +35,13 @@ def collect() -> list[Path]:
     # The folder's name tells an own catalogue (MODA_DATA_DIR) from the profile's usual photos.
     prefix = f"{profile.home.name}-{_device()}"
     written = []
-    if COURSE.exists():
-        course = read_json(COURSE)
+    for name in COURSES:
+        path = ROOT / "build" / name / "course.json"
+        if not path.exists():
+            continue
+        course = read_json(path)
         if (course["profile"], course["data"]) == (profile.name, profile.data_label):
-            written.append(_store(f"{prefix}-course", course))
+            written.append(_store(f"{prefix}-{name}", course))
     for path in sorted((profile.home / "evaluation").glob("*.json")):
         written.append(_store(f"{prefix}-evaluation-{path.stem}", read_json(path)))
     return written
@@ -82,8 +85,8 @@ def fill(text: str) -> str:
 
 def notebooks_table() -> str:
     """One row per notebook: what it teaches, its badge, and what it took here."""
-    course = _stored("mini-cpu-course") or {}
-    took = course.get("notebooks", {})
+    course, scale = (_stored(f"mini-cpu-{name}") or {} for name in COURSES)
+    took = scale.get("notebooks", {}) | course.get("notebooks", {})
     rows = [
         "| Notebook | What you get | Open | Time, small models |",
         "|---|---|---|---|",
@@ -102,6 +105,11 @@ def notebooks_table() -> str:
             f"without a GPU: {duration(course['total_seconds'])} in all, at most "
             f"{course['peak_gb']:.1f} GB of memory "
             f"([figures]({_link('mini-cpu-course')})).\n"
+        )
+    if scale:
+        note += (
+            f"Notebook 9 needs Ray and has a command of its own, `make course-scale` "
+            f"([figures]({_link('mini-cpu-course-scale')})).\n"
         )
     return "\n".join(rows) + "\n" + note
 
