@@ -464,7 +464,7 @@ plots.photo_grid([root / name for name in shown.image], captions, profile=profil
 #
 # ## 7. Save the dataset
 #
-# Two artefacts leave this notebook. `catalog.parquet` is the table that you have seen. `dataset/` holds photos and texts together, one Parquet file per split with a card, in the form that the `datasets` library and the Hugging Face Hub read.
+# Two artefacts leave this notebook. (Notebooks 2 and 3 add their texts to the second; if you run this one again later, run them again too: they keep their answers.) `catalog.parquet` is the table that you have seen. `dataset/` holds photos and texts together, one Parquet file per split with a card, in the form that the `datasets` library and the Hugging Face Hub read.
 
 # %%
 from moda_utils.catalog import save_catalog

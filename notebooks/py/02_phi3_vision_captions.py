@@ -27,7 +27,7 @@
 # |---|---|
 # | **You will** | take Phi-3 Vision apart, watch it write a description word by word, let it describe the catalogue in batches, and measure how often it repeats printed words |
 # | **You need** | [notebook 01](01_dataset.ipynb); for the profile `full` a GPU with 15 GB. Without one you still see how everything works, and go on with template descriptions |
-# | **Time and cost** | laptop, `mini`: about a minute, nothing to download · `full`: 8.3 GB to download once (calculated); nobody has measured the time on a GPU yet, so section 4.2 tells it for your device before you start |
+# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · `full`: 8.3 GB to download once (calculated); nobody has measured the time on a GPU yet, so section 4.2 tells it for your device before you start |
 
 # %% [markdown]
 # **Contents**

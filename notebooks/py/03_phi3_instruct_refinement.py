@@ -27,7 +27,7 @@
 # |---|---|
 # | **You will** | write a prompt that joins two sources, catch what a text could do to it, check every answer by rules, send bad ones back with the reason, compare before and after, and write the final dataset with its card |
 # | **You need** | the captions of [notebook 02](02_phi3_vision_captions.ipynb); for the profile `full` a GPU with 15 GB. Without captions go on to [notebook 04](04_model_assembly.ipynb): templates will do |
-# | **Time and cost** | laptop, `mini`: about a minute, nothing to download · `full`: 7.6 GB to download once (calculated); nobody has measured the time on a GPU yet: the bar of section 6 shows what is left |
+# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · `full`: 7.6 GB to download once (calculated); nobody has measured the time on a GPU yet: the bar of section 6 shows what is left |
 
 # %% [markdown]
 # **Contents**

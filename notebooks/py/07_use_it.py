@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | describe photos and whole folders, make the model small and fast with int8 weights, check that its quality survives, open it as a web page, and publish it with a card of measured figures |
 # | **You need** | the run of notebook 5; no GPU. A Hub account only if you publish |
-# | **Time and cost** | laptop, `mini`: about a minute · CPU, `full`: about ten minutes (calculated) · T4 or A100, `full`: the same, for this notebook is about the processor |
+# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: about ten minutes (calculated) · T4 or A100, `full`: the same, for this notebook is about the processor |
 
 # %% [markdown]
 # **Contents**

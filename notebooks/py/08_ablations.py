@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | turn a claim into an experiment, train one pair of models yourself, see why one pair decides nothing, and read from many stored pairs what the bend in the projection, more places for the photo, a frozen language model or a trained encoder are worth |
 # | **You need** | the dataset of notebook 1; no GPU |
-# | **Time and cost** | laptop, `mini`: about a minute · CPU, `full`: about half an hour, for the live pair · T4 or A100, `full`: a few minutes (the last two calculated). The stored runs are not repeated here: `make ablations` does that, in less than an hour on two quiet cores (calculated from the processor minutes that section 4 prints) |
+# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: about half an hour, for the live pair · T4 or A100, `full`: a few minutes (the last two calculated). The stored runs are not repeated here: `make ablations` does that, in less than an hour on two quiet cores (calculated from the processor minutes that section 4 prints) |
 
 # %% [markdown]
 # **Contents**
