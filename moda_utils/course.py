@@ -157,12 +157,14 @@ def progress() -> None:
         title = re.search(r"^# # \d+\. (.+)$", twin.read_text(encoding="utf-8"), re.M)[1]
         products = _products(number, profile)
         here = bool(products) and all(path.exists() for path in products)
-        names = ", ".join(_shown(path, profile.home) for path in products)
-        print(f"  {'✓' if here else ' '} {number} {title:31} {names or 'leaves no file'}")
+        left = ", ".join(_shown(path, profile.home) for path in products)
+        left = left or "leaves nothing that others need"
+        print(f"  {'✓' if here else ' '} {number} {title:31} {left}")
         # The next one comes after the last that was done: what was left out before, was on purpose.
-        done = here or number == "00"  # which leaves no file: who asks has begun it
+        done = here or number == "00"  # which leaves nothing: who asks has begun it
         following = "" if done else following or f"{number} {title}"
-    print(f"Next: {following}" if following else "Next: nothing, this was the last one.")
+    in_the_core = "00" < following < "07"
+    print("Next:", following if in_the_core else "the extras 07, 08, 09, in any order")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -286,7 +288,7 @@ def _device_name() -> str:
 
     if not torch.cuda.is_available():
         return f"CPU, {os.cpu_count()} cores"
-    gb = torch.cuda.get_device_properties(0).total_memory / 1e9
+    gb = torch.cuda.get_device_properties(0).total_memory / 2**30  # as Colab counts: a T4 has 15
     return f"{torch.cuda.get_device_name(0)}, {gb:.0f} GB"
 
 

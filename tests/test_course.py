@@ -225,7 +225,7 @@ def test_progress_ticks_what_is_here_and_names_the_next(home, capsys):
     progress()
     printed = capsys.readouterr().out
     assert "✓" not in printed
-    assert re.search(r"^    00 Start here +leaves no file$", printed, re.M)
+    assert re.search(r"^    00 Start here +leaves nothing that others need$", printed, re.M)
     assert printed.endswith("Next: 01 Dataset\n")
     catch_up("02")
     capsys.readouterr()
@@ -238,6 +238,14 @@ def test_progress_ticks_what_is_here_and_names_the_next(home, capsys):
     printed = capsys.readouterr().out
     assert re.findall(r"✓ (\d\d)", printed) == ["01", "05"]
     assert printed.endswith("Next: 06 Evaluation\n")
+
+
+def test_after_the_core_progress_names_the_extras_and_never_one_that_may_be_done(home, capsys):
+    evaluation = get_profile().evaluation_path("moda")
+    evaluation.parent.mkdir(parents=True)
+    evaluation.touch()
+    progress()
+    assert capsys.readouterr().out.endswith("Next: the extras 07, 08, 09, in any order\n")
 
 
 def test_a_figure_is_shown_by_name(capsys):

@@ -51,8 +51,8 @@ QUOTED = {
     "20 photos": "a second, assumed by the exercises of notebook 9",
     "256 items": "the original notebook's effective batch",
     "0.8": "the recipe's decay factor; the least rank correlation of a judge",
-    "15 GB": "a T4's memory",
-    "24 GB": "a larger GPU's memory",
+    "15 GB": "what a T4 leaves to a program",
+    "22 GB": "what an L4 leaves to a program",
     "0.4 GB": "what to download, calculated: the photos",
     "1.3 GB": "what to download, calculated: FashionCLIP, OPT-125M and the photos",
     "7.6 GB": "what to download, calculated: Phi-3 Instruct",
@@ -233,6 +233,21 @@ def test_where_mini_and_full_differ_both_are_told(path):
         for expectation in re.findall(r"^> \*\*With real .*", text, re.MULTILINE):
             said = re.search(r"measured|[Nn]obody|No such run|No model is used", expectation)
             assert said, f"who has measured it? {expectation}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS[:9], ids=lambda path: path.stem)
+def test_an_expectation_for_mini_alone_stands_in_such_a_box(path):
+    for text in prose_cells(path):
+        assert not re.search(r"^(\*\*)?In `mini`:", text, re.MULTILINE), text
+
+
+@every_notebook
+def test_its_opening_says_how_long_it_was_measured_to_take(path):
+    """In words that hold on slower machines too; the opening links to the figures."""
+    said = re.search(r"`mini`: (.+?) \(\[measured\]\(\.\./(.+?\.json)\)\)", prose_cells(path)[0])
+    seconds = read_json(ROOT / said[2])["notebooks"][path.stem]["seconds"]
+    assert said[1] == ("under a minute" if seconds <= 45 else "about a minute")
+    assert seconds <= 90
 
 
 @every_notebook

@@ -11,11 +11,12 @@ import nbformat
 import pytest
 import yaml
 
+import costs
 import links
 import results
 from lines import code_lines
 from moda_utils.captioning import PROMPT_I
-from moda_utils.profiles import ROOT
+from moda_utils.profiles import FULL_NEEDS_BYTES, ROOT
 from moda_utils.refinement import PROMPT_II
 from moda_utils.storage import write_json
 
@@ -464,6 +465,19 @@ def test_ablations_are_rendered_as_stored(tmp_path):
     assert "not yet run" not in text
 
 
+def test_a_gpu_has_one_size_everywhere():
+    sizes = {gpu.name: round(gpu.bytes / costs.GB) for gpu in costs.GPUS}
+    start, captions = (
+        (ROOT / "notebooks" / "py" / name).read_text(encoding="utf-8")
+        for name in ("00_start_here.py", "02_phi3_vision_captions.py")
+    )
+    for name in ("T4", "A100"):
+        assert f'"{name}, {sizes[name]} GB": {sizes[name]}' in start
+    assert f"A T4, the GPU that Colab gives for free, leaves {sizes['T4']} GB" in captions
+    assert f"leaves {sizes['L4']} GB or more to a program, such as an L4" in captions
+    assert sizes["T4"] * costs.GB >= FULL_NEEDS_BYTES  # or nobody would get `full` there
+
+
 def test_costs_of_training_are_rendered_as_stored(tmp_path, monkeypatch):
     way = {"seconds_20_epochs": 6000, "seconds_20_epochs_calculated": True, "peak_gb": 4.2}
     speed = {
@@ -493,7 +507,7 @@ def test_costs_of_training_are_rendered_as_stored(tmp_path, monkeypatch):
     assert "4.2 and 5.0 GB | equal but for 1.2e-06" in text
     assert "a GPU | not yet run" in text
     assert "2 seeds: at most 61 s for 20 epochs on 2 processor cores" in text
-    assert "0.700 on average, no seed farther from it than 1.2%" in text
+    assert "0.700 on average, none of these runs farther from it than 1.2%" in text
     write_json(folder / "full-nvidia-a100-training.json", {**speed, "device": "NVIDIA A100"})
     assert "not yet run" not in results.training_tables()
 

@@ -34,14 +34,14 @@ DESCRIPTION = 30  # tokens of a description that MODA learns
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU of Colab: what PyTorch can use of its memory, and whether it computes in bfloat16."""
+    """A GPU of Colab: what it leaves to a program, and whether it computes in bfloat16."""
 
     name: str
     bytes: float
     bfloat16: bool
 
 
-GPUS = (Gpu("T4", 15.8 * GB, False), Gpu("L4", 23.8 * GB, True), Gpu("A100", 42.4 * GB, True))
+GPUS = (Gpu("T4", 15 * GB, False), Gpu("L4", 22 * GB, True), Gpu("A100", 40 * GB, True))
 
 
 def costs_table() -> str:
@@ -56,7 +56,8 @@ def costs_table() -> str:
     ]
     photos = _cost("01", get_profile("full"))[1]
     note = (
-        "Calculated, not measured: memory for weights and one batch. The photos are "
+        "Calculated, not measured: memory for weights and one batch. Behind a GPU's name stands "
+        "what a program can count on, a little less than the GPU has. The photos are "
         f"{photos:.1f} GB more, once. Notebooks 00 and 06 need what 05 needs, the others less."
     )
     return "\n".join(rows) + f"\n\n{note}\n"

@@ -184,8 +184,8 @@ def training_tables() -> str:
             f"\nSmall models, {seeds['items']:,} drawn items, {seeds['captions']} descriptions, "
             f"{len(seeds['runs'])} seeds: at most {slowest:.0f} s for {seeds['epochs']} epochs on "
             f"{seeds['processors']} processor cores; validation "
-            f"loss {seeds['mean_validation_loss']:.3f} on average, no seed farther from it than "
-            f"{seeds['largest_distance_from_mean']:.1%} "
+            f"loss {seeds['mean_validation_loss']:.3f} on average, none of these runs farther from "
+            f"it than {seeds['largest_distance_from_mean']:.1%} "
             f"([figures]({_link('mini-cpu-training-seeds')})).\n"
         )
     return text

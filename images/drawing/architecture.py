@@ -121,6 +121,7 @@ def training() -> Page:
     page.text(6.7, 1.83, "the description", SMALL, SOFT)
     page.arrow((6.7, 1.74), (6.7, 1.58), colour=SOFT, mutation_scale=7)
     page.arrow((6.7, 0.82), (4.15, 0.82), colour=PURPLE, connectionstyle="bar,fraction=-0.1")
+    page.arrow((5.375, 0.565), (5.375, 0.82), colour=PURPLE)
     page.text(5.45, 0.38, "gradients: AdamW changes both", SMALL, PURPLE)
     return page
 

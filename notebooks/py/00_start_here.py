@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | train a small vision-language model, watch it describe photos it has never seen, learn what its parts do, how large its famous relatives are, and what fits on which machine |
 # | **You need** | Python and one classifier that you have trained before; no GPU, no account |
-# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · T4 or A100, `full`: a few minutes, 1.3 GB to download (calculated) · CPU, `full`: a quarter of an hour (calculated) |
+# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · T4 or A100, `full`: a few minutes, 1.3 GB to download (calculated) · CPU, `full`: a quarter of an hour (calculated) |
 
 # %% [markdown]
 # **Contents**
@@ -304,7 +304,7 @@ print(f"MODA with FashionCLIP's text half, which describing doesn't use: "
 # %% [markdown]
 # ### 4.2 Multiply
 #
-# A parameter takes 4 bytes in float32, 2 in bfloat16 and 1 in int8. So the memory for a model's weights is a multiplication. Running it takes some more (a fifth is added below to find a machine that holds it); training takes about four times the float32 size, for gradients and the optimizer's two averages.
+# A parameter takes 4 bytes in float32, 2 in bfloat16 and 1 in int8. So the memory for a model's weights is a multiplication. Running it takes some more (a fifth is added below to find a machine that holds it; behind a GPU's name stands what it leaves to programs); training takes about four times the float32 size, for gradients and the optimizer's two averages.
 
 # %% tags=["nbval-check-output"]
 quoted = {"PaLI 3B": 3e9, "PaLI 15B": 15e9, "PaLI 17B": 17e9}  # by its name

@@ -27,7 +27,7 @@
 # |---|---|
 # | **You will** | take Phi-3 Vision apart, watch it write a description word by word, let it describe the catalogue in batches, and measure how often it repeats printed words |
 # | **You need** | [notebook 01](01_dataset.ipynb); for the profile `full` a GPU with 15 GB. Without one you still see how everything works, and go on with template descriptions |
-# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · `full`: 8.3 GB to download once (calculated); nobody has measured the time on a GPU yet, so section 4.2 tells it for your device before you start |
+# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · `full`: 8.3 GB to download once (calculated); nobody has measured the time on a GPU yet, so section 4.2 tells it for your device before you start |
 
 # %% [markdown]
 # **Contents**
@@ -350,7 +350,7 @@ for name, bytes_each in (("float32, any CPU", 4), ("16 bit, a GPU", 2)):
           f"{per_photo / 1e9:.1f} GB of cache for each photo")
 
 # %% [markdown]
-# A T4, the GPU that Colab gives for free, has 15 GB. In 16 bit the weights fit, and some photos at a time; in 32 bit they don't. How much is needed and how much is free here?
+# A T4, the GPU that Colab gives for free, leaves 15 GB to a program. In 16 bit the weights fit, and some photos at a time; in 32 bit they don't. How much is needed and how much is free here?
 
 # %%
 from moda_utils.answers import needed_bytes
@@ -755,7 +755,9 @@ print("every item has a text to train on:", complete)
 #
 # **1 (easy). Edit the prompt.** Ask for the opposite, for a poem, for another language, or for a single word. What does the model follow, and what does it do out of habit?
 #
-# In `mini`: the small captioner was trained with the prompt in many wordings, but always with the same kind of answer. So it goes on describing, whatever you write, and can follow *no* instruction. It has learnt a habit, not to obey. Phi-3 Vision was trained on many kinds of instructions; try the same edits there.
+# > **In `mini`:** the small captioner was trained with the prompt in many wordings, but always with the same kind of answer. So it goes on describing, whatever you write, and can follow *no* instruction. It has learnt a habit, not to obey.
+# >
+# > **With real weights:** Phi-3 Vision was trained on many kinds of instructions, so expect it to follow some of your edits; which, nobody has measured yet.
 
 # %%
 check("02.1")
@@ -769,9 +771,11 @@ if not captioner:
     print(SKIPPED)
 
 # %% [markdown]
-# **2 (medium). More tiles.** What do four times as many tiles cost, and what do they bring? First on paper: how many places can a photo take at most, if 16 tiles are allowed? Take photos with small print and compare texts and times. With a GPU of 24 GB or more, also try `microsoft/Phi-3.5-vision-instruct` (`dataclasses.replace(profile, captioner=Checkpoint(...))`): the same class loads it.
+# **2 (medium). More tiles.** What do four times as many tiles cost, and what do they bring? First on paper: how many places can a photo take at most, if 16 tiles are allowed? Take photos with small print and compare texts and times. With a GPU that leaves 22 GB or more to a program, such as an L4, also try `microsoft/Phi-3.5-vision-instruct` (`dataclasses.replace(profile, captioner=Checkpoint(...))`): the same class loads it.
 #
-# In `mini`: the captioner was trained with one setting. Before you run the cell: will more tiles help it? Why not?
+# > **In `mini`:** the captioner was trained with one setting. Before you run the cell: will more tiles help it? Why not?
+# >
+# > **With real weights:** expect smaller print to be read, and each photo to take longer; nobody has measured either yet.
 
 # %%
 check("02.2")

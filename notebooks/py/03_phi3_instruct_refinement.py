@@ -27,7 +27,7 @@
 # |---|---|
 # | **You will** | write a prompt that joins two sources, catch what a text could do to it, check every answer by rules, send bad ones back with the reason, compare before and after, and write the final dataset with its card |
 # | **You need** | the captions of [notebook 02](02_phi3_vision_captions.ipynb); for the profile `full` a GPU with 15 GB. Without captions go on to [notebook 04](04_model_assembly.ipynb): templates will do |
-# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · `full`: 7.6 GB to download once (calculated); nobody has measured the time on a GPU yet: the bar of section 6 shows what is left |
+# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · `full`: 7.6 GB to download once (calculated); nobody has measured the time on a GPU yet: the bar of section 6 shows what is left |
 
 # %% [markdown]
 # **Contents**
@@ -485,7 +485,7 @@ print("\ngone, most often:")
 print(fill(", ".join(f"{word} {number}" for word, number in gone.most_common(16)), 88))
 
 # %% [markdown]
-# Two kinds of words may go: those around a word that was read ("print", "front", "says"), and those of the phrase for the usage, where the sentence had to begin otherwise ("designed", "everyday"). A pattern, a sleeve or a bow among the lost ones would be a loss.
+# Three kinds of words may go: those of another opening ("pair", of "a pair of"), those around a word that was read ("print", "front", "says"), and those of the phrase for the usage, where the sentence had to begin otherwise ("designed", "everyday"). A pattern, a sleeve or a bow among the lost ones would be a loss.
 
 # %% [markdown]
 # ### 7.4 Length and vocabulary

@@ -67,7 +67,7 @@ profile = setup("04", PROFILE)
 #
 # They don't understand each other. The third part, the **projection**, is new, and it is the whole idea: it turns what the encoder sees into something that the language model can read like a word.
 #
-# In `mini`: both are small relatives of the same architectures, trained by this course on drawings. The cells are the same, and section 7 counts both sizes.
+# Both come in two sizes: the models just named, and for `mini` small relatives of the same architectures, trained by this course on drawings. The cells are the same, and section 7 counts both sizes.
 
 # %%
 import torch

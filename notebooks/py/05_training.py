@@ -27,7 +27,7 @@
 # |---|---|
 # | **You will** | encode every photo once, check the model before you train it, write out one training step, train by the original recipe, read the curves, break a run off to see it go on, and spoil the training in four ways on purpose |
 # | **You need** | the dataset of notebook 1, better with the captions of 2 and 3; the assembly of notebook 4 helps; no GPU in `mini` |
-# | **Time and cost** | laptop, `mini`: about two minutes ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: one to three hours · T4, `full`: about ten minutes · A100, `full`: about three minutes (the last three calculated; section 8.1 shows what has been measured) |
+# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: one to three hours · T4, `full`: about ten minutes · A100, `full`: about three minutes (the last three calculated; section 8.1 shows what has been measured) |
 
 # %% [markdown]
 # **Contents**
@@ -174,7 +174,9 @@ plots.stamp(figure, profile, len(lost), note="shaded: cut away")
 figure
 
 # %% [markdown]
-# In `mini`: every item is drawn in the middle of its photo, so the cut takes hardly more than white paper. Real photos are not so kind; the share above counts those at hand.
+# > **In `mini`:** every item is drawn in the middle of its photo, so the cut takes hardly more than white paper.
+# >
+# > **With real photos:** items come closer to the edge, so expect more of them to be lost. The share above is measured on the photos at hand.
 #
 # The other ways are to *pad* the photo to a square (nothing is lost, but the item gets smaller, between two black bars) or to *squeeze* it (nothing is lost, but shapes change). Both are settings of the image processor. Which one suits the encoder best, a simple test can tell: give each validation photo its nearest training photo. Do the two agree in product type, in colour, in gender? (± is the 95 % interval of a share; two shares whose intervals overlap may be equal.)
 
@@ -663,7 +665,9 @@ print("  ".join(f"{way}: {value:.2f} s" for way, value in seconds.items()),
       f"  ratio {seconds[way] / seconds['table']:.1f}")
 
 # %% [markdown]
-# In `mini`: both models and all photos are small, so this ratio says little about real ones. It grows with the photos, the encoder and the speed of a GPU that has to wait for the CPU; section 8.1 has the comparison at real size.
+# > **In `mini`:** both models and all photos are small, so this ratio says little about real ones.
+# >
+# > **With real weights:** it grows with the photos, the encoder and the speed of a GPU that has to wait for the CPU; section 8.1 says what has been measured at real size.
 #
 # ### 12.3 Too few steps
 #

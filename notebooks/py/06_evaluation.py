@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | let MODA describe photos it has never seen, read colour, type, gender and use out of each sentence by rules, score them on five criteria with intervals, and put floors, rivals and ceilings beside every score, find out where MODA loses, and break the measurement on purpose |
 # | **You need** | the run of notebook 5; no GPU |
-# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: about half an hour, most of it for training the blind model · T4 or A100, `full`: about three minutes (the last two calculated) |
+# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: about half an hour, most of it for training the blind model · T4 or A100, `full`: about three minutes (the last two calculated) |
 
 # %% [markdown]
 # **Contents**

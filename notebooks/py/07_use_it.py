@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | describe photos and whole folders, make the model small and fast with int8 weights, check that its quality survives, open it as a web page, and publish it with a card of measured figures |
 # | **You need** | the run of notebook 5; no GPU. A Hub account only if you publish |
-# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: about ten minutes (calculated) · T4 or A100, `full`: the same, for this notebook is about the processor |
+# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: about ten minutes (calculated) · T4 or A100, `full`: the same, for this notebook is about the processor |
 
 # %% [markdown]
 # **Contents**
@@ -360,7 +360,11 @@ compared.round(1).rename_axis("milliseconds")
 
 
 # %% [markdown]
-# What to look for: *encode* and *write* should fall, the rest can't. In `mini`: they may even rise: weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top. Small models should stay in float32; `describe` shows the other case here so that you can see it.
+# What to look for: only *encode* and *write* can fall.
+#
+# > **In `mini`:** they may even rise: weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top. Small models should stay in float32; `describe` shows the other case here so that you can see it.
+# >
+# > **With real weights:** expect both to fall to a fraction ([measured](../benchmarks/results/full-cpu-latency-random-weights.json) with random weights of the real sizes; nobody has measured trained ones yet).
 #
 # With a real model, opening a large photo becomes a part of the whole that one notices. For a folder it costs little: threads open the next photos while the model writes.
 #
@@ -402,7 +406,7 @@ sizes.round(1).rename_axis("megabytes of weights")
 print("less than half of the bytes:", bool(sizes["as shipped"].together < sizes.float32.together / 2))
 
 # %% [markdown]
-# Python, torch and transformers come on top, some hundreds of megabytes before the first weight is read. In `mini`: they are nearly all of it.
+# Python, torch and transformers come on top, some hundreds of megabytes before the first weight is read. Beside models as small as those of `mini` they are nearly all of it.
 #
 # ## 6. Is it still as good?
 #
