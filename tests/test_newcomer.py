@@ -1,4 +1,4 @@
-"""The setup cell as a newcomer meets it: one notebook file alone in an empty folder, on Colab.
+"""A notebook as a newcomer meets it: one file alone in an empty folder, on Colab.
 
 Colab is stood in for by what the cell can see of it: the module `google.colab`, loaded before the
 first cell, and a Python that has Colab's packages but not those that Colab lacks. Cloning and
@@ -60,7 +60,7 @@ class Machine:
         self.python = folder / "venv" / "bin" / "python"
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         (self.own,) = (folder / "venv" / "lib").glob("python*/site-packages")
-        shared = folder / "shared"
+        shared = folder / "venv" / "shared"  # dill knows packages by their place below sys.prefix
         shared.mkdir()
         hidden = {
             Path(str(file)).parts[0]
@@ -195,6 +195,43 @@ def test_a_single_notebook_in_an_empty_folder_on_colab(
     colab.run(again, content, **address)
     assert "Profile    mini" in shown(code_of(again)[0])
     assert (content / "moda-course" / "mine.txt").exists()
+
+
+def shows_a_picture(cell: nbformat.NotebookNode) -> bool:
+    return any("image/png" in output.get("data", {}) for output in cell.outputs)
+
+
+def test_notebook_00_alone_describes_its_first_photos(machine, address, index, tmp_path):
+    notebook = first_cells(NOTEBOOKS[0], 9)
+    assert code_of(notebook)[-1].source.startswith("model.eval()\nafter = say(three)")
+    notebook.cells.append(nbformat.v4.new_code_cell('print(*after, sep="\\n")'))
+    machine(colab=True).run(notebook, tmp_path, **address)
+    *_, pictures, sentences = code_of(notebook)
+    assert shows_a_picture(pictures)
+    described = shown(sentences).splitlines()
+    assert len(described) == 3
+    for text in described:
+        assert len(text.split()) >= 3, text
+
+
+def test_notebook_05_alone_catches_up_and_trains(machine, address, index, tmp_path):
+    """Who skips the notebooks before it has one line to add, and chooses fewer epochs."""
+    notebook = first_cells(NOTEBOOKS[5], 20)
+    setup, form, training = (
+        cell
+        for cell in code_of(notebook)
+        if re.search(r'setup\("05"|^EPOCHS = 20|^history = train\(', cell.source, re.MULTILINE)
+    )
+    form.source = form.source.replace("EPOCHS = 20", "EPOCHS = 2")
+    after_setup = notebook.cells.index(setup) + 1
+    catching_up = nbformat.v4.new_code_cell('from moda_utils import catch_up\n\ncatch_up("05")')
+    notebook.cells.insert(after_setup, catching_up)
+    machine(colab=True).run(notebook, tmp_path, **address)
+    assert "catch_up" in shown(setup)
+    assert "notebook 01: photos, checks and splits" in shown(catching_up)
+    assert training is code_of(notebook)[-1]
+    assert shows_a_picture(training)
+    assert re.findall(r"^epoch +(\d+)", shown(training), re.MULTILINE) == ["1", "2"]
 
 
 def test_outside_colab_nothing_is_cloned_or_installed(machine, tmp_path):
