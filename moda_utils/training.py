@@ -205,6 +205,8 @@ def train(
         )
     ready = accelerator.prepare(model)  # the same model, with bfloat16 and several GPUs at work
 
+    if main and accelerator.num_processes > 1:
+        print(f"{accelerator.num_processes} processes share each step.")
     size = config.batch_size
     for epoch in range(run.epoch, config.epochs + 1):
         steps = plan_epoch(len(train_set), epoch, config)[run.position :]

@@ -327,14 +327,17 @@ def shop_of_full(tmp_path, monkeypatch) -> Path:
 def test_accelerate_gives_two_processes_the_losses_of_one(shop_of_full, tmp_path):
     recipe = "epochs = 3\nbatch_size = 16\naccumulation = 2\nsnapshot_epochs = [2]\n"
     (tmp_path / "recipe.toml").write_text(recipe)
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    # As on two GPUs; without one, the processes talk by gloo. `--cpu` would start a single one.
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", "0"]
     for name, start in (("one", []), ("two", launch)):
         module = ["-m", "moda_utils.training", "--config", str(tmp_path / "recipe.toml")]
         command = [sys.executable, *start, *module, "--run", name, "--captions", "template"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("Finished:") == 1, done.stdout  # one of two speaks and writes
+        assert done.stdout.count("2 processes share each step.") == (name == "two"), done.stdout
     one, two = (shop_of_full / "runs" / name for name in ("one", "two"))
     assert_close(load_history(two), load_history(one), 1e-4)
     files = {path.relative_to(one) for path in one.rglob("*")}

@@ -25,21 +25,23 @@ def benchmark():
     return module
 
 
-def test_starting_is_told_apart_from_describing(benchmark):
+def test_each_turn_has_a_ratio_of_its_own(benchmark):
     runs = [
         {
             "times": times,
             "workers": workers,
-            "seconds": 7 + times * 100 / (20 * workers),  # 7 s to start, 20 photos a second each
+            "seconds": slow * times * 100 / (20 * workers),  # 20 photos a second each, or less
             "driver_gb": 0.5,
             "largest_worker_gb": 0.4,
             "all_gb": 2 + times / 16,
         }
-        for times, workers in product(benchmark.GROWTH, benchmark.WORKERS)
+        for slow, times, workers in product((1, 2, 4), benchmark.GROWTH, benchmark.WORKERS)
     ]
+    runs[-1]["seconds"] *= 2  # of the last turn, the one with two workers
     found = benchmark.summary(runs, photos=100)
-    assert found["photos_per_second"] == {"1": 20.0, "2": 40.0}
-    assert found["start_seconds"] == {"1": 7.0, "2": 7.0}
+    assert found["photos_per_second_each"] == {"1": [20.0, 10.0, 5.0], "2": [40.0, 20.0, 5.0]}
+    assert found["photos_per_second"] == {"1": 10.0, "2": 20.0}
+    assert found["times_faster_each"] == [2.0, 2.0, 1.0]
     assert found["times_faster"] == 2.0
     assert found["memory_growth"] == pytest.approx(3 / (2 + 1 / 16), abs=1e-3)
 
@@ -75,4 +77,6 @@ def test_the_stored_figures_keep_what_is_promised(benchmark):
     assert memory["16"]["all_gb"] <= MEMORY * memory["1"]["all_gb"]
     again = measured["call_after_the_end"]
     assert again["before"] == 16 * measured["photos"] and "described" not in again
-    assert min(measured["photos_per_second"].values()) > 0
+    assert len(measured["times_faster_each"]) >= 3
+    # Two workers can't be more than twice as fast: such a figure would be noise.
+    assert min(measured["times_faster_each"]) > 0 and max(measured["times_faster_each"]) < 2.1

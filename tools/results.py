@@ -72,7 +72,8 @@ def fill(text: str) -> str:
     tables = {
         "notebooks": notebooks_table, "captions": captions_tables, "refinement": refinement_table,
         "training": training_tables, "results": results_tables,
-        "costs": costs_table, "speed": speed_line, "ablations": lambda: ablations_table(RESULTS),
+        "costs": costs_table, "speed": lambda: speed_line() + scaling_line(),
+        "ablations": lambda: ablations_table(RESULTS),
     }  # fmt: skip
     for name, render in tables.items():
         block = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
@@ -292,6 +293,23 @@ def speed_line() -> str:
         f"{took[shipped]:.0f} ms with int8 weights as shipped, {took['MODA, float32']:.0f} ms in "
         f"float32; {fastest.split(',')[0]}, the fastest other captioner tried, "
         f"{took[fastest]:.0f} ms in float32 and {took[fastest[:-7] + 'int8']:.0f} ms in int8.\n"
+    )
+
+
+def scaling_line() -> str:
+    """What a second worker and a larger catalogue change, in a sentence."""
+    name = "mini-cpu-scaling"
+    if (figures := _stored(name)) is None:
+        return "\nSeveral workers: not yet measured.\n"
+    found = figures["describing"]
+    one, two = found["photos_per_second"].values()
+    ratios = found["times_faster_each"]
+    return (
+        f"\n**Several workers, small models on drawn photos** ([figures]({_link(name)}); "
+        f"{figures['processors']} cores, {16 * found['photos']:,} photos, whole calls): one worker "
+        f"describes {one:.0f} photos a second, two {two:.0f}; turn by turn two were "
+        f"{min(ratios):.1f} to {max(ratios):.1f} times as fast. 16 times the catalogue took "
+        f"{found['memory_growth']:.2f} times the memory.\n"
     )
 
 

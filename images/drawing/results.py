@@ -138,10 +138,10 @@ def scaling() -> Page:
         page.text(x + 0.08, 2.82, title, HEAD, align="left", weight="bold")
     rows = [
         ("training takes too long", "more GPUs: Accelerate", "each takes a share of the\nbatch;"
-         " gradients are averaged"),
+         " gradients are added up"),
         ("the model doesn’t fit", "sharding: FSDP", "each GPU keeps a part of the\nweights; MODA"
          " never needs it"),
-        ("too many photos", "more workers: Ray Data", "blocks of photos stream by;\na lost block"
+        ("too many photos", "more workers: Ray Data", "shards of photos stream by;\na lost shard"
          " is done again"),
         ("too many words to write", "an engine: vLLM", "requests share batches and\nthe cache of"
          " their prompts"),

@@ -230,7 +230,9 @@ for size, count in trained.items():
 # %% [markdown]
 # Two things make a step of MODA cheap. The encoder is frozen, so its embeddings are computed once and for all, and what is left of a photo is one place in a short sequence. That is fine for one GPU, and bad for many: little arithmetic to share, and all gradients to exchange. Where a GPU does its step in less time than the link's line says, a second one would make training slower, not faster.
 #
-# In `mini`: the model is tiny and a processor slow, so the exchange looks cheap. Read the lines of the real size before you rent a second machine for training.
+# > **In `mini`:** the model is tiny and a processor slow, so the exchange looks cheap.
+# >
+# > **With real weights:** read the lines of the real size before you rent a second machine for training; they are calculated, and nobody has measured them yet.
 #
 # It pays where the encoder learns too, sequences are long, or the model is too large for one GPU; for the last there is [FSDP](https://pytorch.org/docs/stable/fsdp.html), which spreads the weights themselves.
 #
@@ -360,14 +362,10 @@ print(lost.product_id[0], "|", lost.reason[0].split(": ")[-1])
 if scaling:
     measured = scaling["describing"]
     print(f"small models, drawn photos, {scaling['processors']} CPU cores")
-    for workers, rate in measured["photos_per_second"].items():
-        print(f"workers: {workers}   {rate:6.1f} photos a second, after "
-              f"{measured['start_seconds'][workers]:.0f} s to start Ray and load the model")
-        taken = sorted(run["seconds"] for run in measured["runs"]
-                       if (run["times"], run["workers"]) == (16, int(workers)))
-        print(f"             {16 * measured['photos']:,} photos took {taken[0]} to {taken[-1]} s "
-              f"in {len(taken)} runs, all in all")
-    print(f"two workers: {measured['times_faster']} times as fast as one")
+    print(f"{16 * measured['photos']:,} photos, starting Ray and loading the model included:")
+    for workers, each in measured["photos_per_second_each"].items():
+        print(f"workers: {workers}   photos a second in {len(each)} runs: {each}")
+    print(f"two workers beside one, turn by turn: {measured['times_faster_each']} times as fast")
     print(f"memory, largest catalogue beside the smallest: {measured['memory_growth']:.2f}")
 else:
     print("not yet measured: python benchmarks/scaling.py")
@@ -379,6 +377,8 @@ if scaling:
     bars = axes[0, 0].bar(["1", "2"], speeds, color=plots.BLUE, width=0.5)
     axes[0, 0].bar_label(bars, [f"{speed:.0f}" for speed in speeds],
                          label_type="center", color="white")
+    for place, each in enumerate(measured["photos_per_second_each"].values()):
+        axes[0, 0].plot([place] * len(each), each, ".", color=plots.INK)
     axes[0, 0].hlines(2 * speeds[0], 0.75, 1.25, linestyles="--", color=plots.GREY)
     axes[0, 0].set(xlabel="workers (dashed: twice as fast)", ylabel="photos a second")
     memory = pd.DataFrame(measured["memory"]).T
@@ -392,7 +392,7 @@ if scaling:
     display(figure)
 
 # %% [markdown]
-# On the left, the distance to the dashed line is what two workers take from each other. (First look above at how far runs of the same size lie apart: a difference that is no larger is none.) A worker's model runs on one core, and its threads, which open photos meanwhile, use part of another; so more workers help as far as there are idle cores. With GPUs it is the same: one worker for each, and no more. On the right, flat lines are the aim. A worker holds a model and the few photos it is working on. The driver hands out two shards per worker and waits until one is done before it hands out another (*backpressure*), so that nothing piles up. Only the list of names grows with the catalogue; section 5 weighs it.
+# On the left, the distance to the dashed line is what two workers take from each other. (Dots are single runs. A difference that is no larger than the distance between them is none.) A worker's model runs on one core, and its threads, which open photos meanwhile, use part of another; so more workers help as far as there are idle cores. With GPUs it is the same: one worker for each, and no more. On the right, flat lines are the aim. A worker holds a model and the few photos it is working on. The driver hands out two shards per worker and waits until one is done before it hands out another (*backpressure*), so that nothing piles up. Only the list of names grows with the catalogue; section 5 weighs it.
 #
 # Starting takes seconds that describe nothing. For a few hundred photos `describe` in one process is sooner done: that, too, is a result.
 #
@@ -486,10 +486,12 @@ axis.margins(x=0.12)
 axis.grid(axis="y", visible=False)
 figure.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=8)
 plots.stamp(figure, profile, len(content))
+for name, rates in steps.items():
+    print(f"{name}: the slowest step is to {min(rates, key=rates.get)}")
 figure
 
 # %% [markdown]
-# While the model is the slowest step, more workers help. A GPU changes that: suppose it describes so and so many photos a second. Then so many cores have to decode and resize for it, and so many bytes have to arrive:
+# (What the model gets has one size, so its two bars differ by chance.) Which step is the slowest depends on the photos: large ones have to be decoded, and then made small. As long as it is the model, more workers help. A GPU makes the model fast, and then it is not the model: suppose it describes so and so many photos a second. Then so many cores have to decode and resize for it, and so many bytes have to arrive:
 
 # %% tags=["measured"]
 camera = steps["1080 x 1440"]
@@ -515,7 +517,9 @@ kept = {what: {size: f"{photos * number / 1e9:,.2f} GB" for size, photos in size
 pd.DataFrame(kept).T.rename_axis("at this catalogue's sizes")
 
 # %% [markdown]
-# In `mini`: drawn photos are small; a shop's are ten to a hundred times as large, and the first row grows with them. The others don't.
+# > **In `mini`:** drawn photos are small files.
+# >
+# > **With real weights:** a shop's photos are ten to a hundred times as large, and the first row grows with them; the others don't. The cell weighs those that are here; nobody has measured a shop's yet.
 #
 # Output is never the problem. Storage is read once, at the rate that you pay for. The last row is the honest limit of this program: one driver keeps every name. A marketplace splits its catalogue into parts of some millions, which are jobs of their own; nothing else would change.
 #
@@ -532,14 +536,14 @@ pd.DataFrame(kept).T.rename_axis("at this catalogue's sizes")
 # * **Data parallel training is exact** if each share divides by the tokens of all. MODA's steps are so short that the exchange eats the gain.
 # * **A file per shard** is all it takes to survive any stop: what has a file is done.
 # * **Flat memory** comes from handing out little at a time; look at what still grows.
-# * **The bottleneck moves**: behind a fast model stands the decoding of photos.
+# * **The bottleneck moves**: behind a fast model stand decoding and resizing.
 
 # %% [markdown]
 # ## Exercises
 #
 # The first ends in a call of `check`: it says what answer it wants, and with an answer, whether that is right. Solutions: [09_solutions](solutions/09_solutions.ipynb).
 #
-# **1 (easy). A night's work.** A model describes 20 photos a second. How many does it get done in a night of ten hours, and which of the four catalogues is that?
+# **1 (easy). A night's work.** A model describes 20 photos a second. How many does it get done in a night of ten hours, and which of the four catalogues are smaller than that?
 
 # %%
 from moda_utils import check
@@ -554,11 +558,11 @@ check("09.1")
 
 # %%
 def wasted(size, rate=20, overhead=0.5, hours=6):
-    seconds = size / rate  # that a worker spends on a shard
+    seconds = size / rate  # that a worker spends on describing a shard
     return overhead / seconds  # and what do deaths cost?
 
 for size in (10, 100, 1000):
-    print(f"shards of {size:4}: {wasted(size):.2%} of the time is overhead")
+    print(f"shards of {size:4}: for each second of describing, {wasted(size):.3f} s are wasted")
 
 # %% [markdown]
 # **3 (hard). The last shard.** Eight workers, and one of them is five times slower than the others. Who is free takes the next shard. How much longer does it take than it would if the work could be divided at will, with few shards and with many? What would you change about the end?

@@ -51,7 +51,7 @@ check("09.1", night)
 
 
 # %% [markdown]
-# More than the larger of the two public sets, and most of a large shop: a second night, or a second machine, does the rest. For the marketplace it is a matter of months.
+# More than the larger of the two public sets, and most of the large shop: a second night, or a second machine, does the rest. For the marketplace it is a matter of months.
 
 # %% [markdown]
 # ## Exercise 2 (medium). How large should a shard be?
@@ -68,14 +68,14 @@ best = min(sizes, key=wasted)
 formula = 20 * (2 * 0.5 * 6 * 3600) ** 0.5
 print(f"best of those tried: {best:,.0f} photos; by formula: {formula:,.0f}")
 for size in (30, 256, round(formula), 30_000):
-    print(f"shards of {size:6,}: {wasted(size):.2%} wasted")
+    print(f"shards of {size:6,}: {wasted(size):.4f} s wasted for each second of describing")
 
 # %%
 figure, axes = plots.figure(height=2.6)
 axes[0, 0].plot(sizes, [100 * wasted(size) for size in sizes])
 axes[0, 0].axvline(formula, color=plots.GREY, linestyle="--")
 axes[0, 0].set(xscale="log", yscale="log", xlabel="photos per shard (logarithmic)",
-               ylabel="% of the time wasted")
+               ylabel="% of the describing time")
 figure
 
 # %% [markdown]
