@@ -235,7 +235,7 @@ def test_where_mini_and_full_differ_both_are_told(path):
             assert said, f"who has measured it? {expectation}"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS[:9], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_an_expectation_for_mini_alone_stands_in_such_a_box(path):
     for text in prose_cells(path):
         assert not re.search(r"^(\*\*)?In `mini`:", text, re.MULTILINE), text
