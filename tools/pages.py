@@ -189,8 +189,8 @@ def write_index(cards: Sequence[Card], stamp: Stamp, out: Path) -> Path:
     if stamp.profile == "mini":
         models = "small stand-ins that have only ever seen drawings"
     honest = (
-        f"What these pages show was computed on {photos} with {models}. "
-        "The same code runs both, small models and large, on drawn and real photos."
+        f"What these pages show was computed on {photos} with {models}, unless a line names "
+        "another source. The same code runs small models and large ones, on drawn and real photos."
     )
     chips = "".join(f'<span class="chip">{html.escape(chip)}</span> ' for chip in stamp.chips())
     total = sum(card.seconds for card in cards)

@@ -258,7 +258,7 @@ for column in ("product_type", "colour", "gender", "usage", "title"):
     print(f"{column:13} differs within {(values > 1).sum():3} of {len(repeated)} repeated photos")
 
 # %% [markdown]
-# There is a second kind of twin: different photos of what is nearly the same product. Their titles give them away once case, digits and punctuation are dropped.
+# There is a second kind of twin: photos, the same or others, of what is nearly the same product. Their titles give them away once case, digits and punctuation are dropped.
 
 # %%
 from moda_utils.catalog import normalise_title

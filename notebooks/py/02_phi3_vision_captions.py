@@ -771,7 +771,7 @@ if not captioner:
     print(SKIPPED)
 
 # %% [markdown]
-# **2 (medium). More tiles.** What do four times as many tiles cost, and what do they bring? First on paper: how many places can a photo take at most, if 16 tiles are allowed? Take photos with small print and compare texts and times. With a GPU that leaves 22 GB or more to a program, such as an L4, also try `microsoft/Phi-3.5-vision-instruct` (`dataclasses.replace(profile, captioner=Checkpoint(...))`): the same class loads it.
+# **2 (medium). More tiles.** What do four times as many tiles cost, and what do they bring? First on paper: how many places can a photo take at most, if 16 tiles are allowed? (The cell prints those of the whole prompt.) Take photos with small print and compare texts and times. With a GPU that leaves 22 GB or more to a program, such as an L4, also try `microsoft/Phi-3.5-vision-instruct` (`dataclasses.replace(profile, captioner=Checkpoint(...))`): the same class loads it.
 #
 # > **In `mini`:** the captioner was trained with one setting. Before you run the cell: will more tiles help it? Why not?
 # >

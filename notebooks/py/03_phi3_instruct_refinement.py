@@ -345,7 +345,7 @@ print("every captioned item has a refined text:", table.refined.notna().all())
 # %% [markdown]
 # ### 6.1 Before and after
 #
-# What the refiner took out is struck through, what it put in is bold. First come captions that had a fault, then some that only had to begin otherwise.
+# What the refiner took out is struck through, what it put in is bold. First come captions that had a fault, then some that only had to be worded otherwise.
 
 # %%
 from difflib import SequenceMatcher

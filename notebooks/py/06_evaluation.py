@@ -223,7 +223,7 @@ print("same as moda_utils:", bool(difference < 1e-9))
 # | zero-shot | lets CLIP choose among the words that the catalogue knows | yes | no |
 # | **ceilings and teachers** | | | |
 # | template | fills the catalogue's row into a sentence | no | yes |
-# | teacher raw | Phi-3 Vision's description (notebook 2) | yes | no |
+# | teacher raw | the captioner's description (notebook 2; in `mini` a small stand-in for Phi-3 Vision) | yes | no |
 # | teacher refined | the same, corrected by Phi-3 (notebook 3) | yes | yes |
 #
 # What sees the row has been told the answers: it is no rival, it shows how far up the ruler reaches.
@@ -487,7 +487,7 @@ for name, other in theirs.items():
               f"    {name}: {said[name][index]}")
 
 # %% [markdown]
-# Why can a trained model lose to a copy, or to four separate guesses? (The template has seen the answers.)
+# Why can a trained model be no better than a copy, or than four separate guesses? (The template has seen the answers.)
 #
 # * **Nearest** copies one whole description that fits its item. Where nearly every item has a look-alike in train, that is hard to beat; where a product has none, it must fail.
 # * **Zero-shot** decides each attribute on its own. MODA has learnt which words go together. Mostly that helps; it harms where an item is unusual, for then the likely sentence is stronger than what the photo shows.

@@ -308,7 +308,7 @@ if path.exists():
     print("agrees least with float32:", table8["same_first_token"].astype(float).idxmin())
 
 # %% [markdown]
-# The course uses the kernels that torch brings along. Others may take a part less for a single photo (the cell above prints how much), but they need a model exported or converted into a second format, with two or three more packages, and stay apart from the model you train; torch's need nothing else to be installed, and lie level where photos come in batches. (`same_first_token` compares with float32. torch's kernels pay here for bringing their inputs to seven bits, where others take eight. Scores of random weights lie closer together than those of a trained model, so what int8 does to *sentences* is measured in section 6.) torch marks its old interface as deprecated in favour of the library torchao, so `fast.py` asks before it uses it, and falls back to float32 where it is gone: slower, with the same sentences.
+# The course uses the kernels that torch brings along. Others may take a part less for a single photo (the cell above prints how much), but they need a model exported or converted into a second format, with two or three more packages, and stay apart from the model you train; torch's need nothing else to be installed, and lie level where photos come in batches. (`same_first_token` compares with float32. torch's kernels pay here for bringing their inputs to seven bits, where others take eight. Scores of random weights lie closer together than those of a trained model, so what int8 does to *sentences* is measured in section 6.) torch marks its old interface as deprecated in favour of the library torchao, so `fast.py` asks before it uses it, and falls back to float32 where it is gone: slower, and a word differs now and then (section 6).
 #
 # ## 4. What is never said need not be weighed
 #
@@ -497,7 +497,7 @@ else:
     print("not yet measured: python benchmarks/latency.py")
 
 # %% [markdown]
-# The chart has one dot for each system, MODA's in orange. Further left is faster; as the scale is logarithmic, equal distances are equal factors. A fair share compares like with like, int8 with int8; with the others as most people run them, in float32, MODA as shipped gains by int8 *and* by being small.
+# The chart has one dot for each system, MODA's in orange. Further left is faster; as the scale is logarithmic, equal distances are equal factors. A fair share compares like with like, int8 with int8; with the others as most people run them, in float32, MODA as shipped gains by int8 too; the printed shares say what is left without it.
 
 # %%
 if bench:
@@ -578,7 +578,7 @@ else:
 # ## What we learned
 #
 # * **A sentence is slow because its tokens come one by one**: each reads every weight, and works through many small products. Reading is a floor that can be calculated, and measured time lies well above it. Smaller weights help with both.
-# * **int8 with a scale per row** keeps a quarter of the bytes and most of the words. Whether the grade survives has to be measured, and so has the gain in speed: small weights that fit into a cache gain none. For the real model both can be seen only on real photos and real weights; only its speed has been measured.
+# * **int8 with a scale per row** keeps a quarter of the bytes and most of the words. Whether the grade survives has to be measured, and so has the gain in speed: small weights that fit into a cache gain none. For the real model the grade can be seen only with real weights on real photos; its speed has been measured with random ones.
 # * **A narrow task needs a narrow output**: most of a vocabulary is never said.
 # * **Compare in one run, and say what was run**: random weights tell time, not quality.
 # * **Nobody should have to trust a model without a card**, and a card's figures should come from a file.

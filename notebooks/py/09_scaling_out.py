@@ -334,7 +334,7 @@ for item in some.index[:3]:
 print((few / "pretender.jpg").write_text("not a photo"), "bytes that pretend to be a photo")
 
 # %% [markdown]
-# A folder of its own is a job of its own, with one worker this time.
+# A folder of its own is a job of its own, with one worker this time. (*Before* counts photos of finished shards, readable or not.)
 
 # %%
 other = moda_job(str(few), str(out) + "-few", best)
