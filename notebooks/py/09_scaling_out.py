@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | turn measured rates into hours and money, see what several GPUs do to a training step, describe a catalogue with several workers that may die at any moment, and find what becomes the bottleneck next |
 # | **You need** | the run of notebook 5, and Ray: `make scale`, or `pip install -r requirements-scale.txt`; no GPU |
-# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course-scale.json)) · CPU, `full`: about ten minutes (calculated) · T4 or A100, `full`: about three minutes (calculated) |
+# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course-scale.json)) · CPU, T4 or A100, `full`: some minutes (calculated for describing, from the rates of section 1; nobody has measured the whole yet) |
 
 # %% [markdown]
 # **Contents**
