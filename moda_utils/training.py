@@ -184,9 +184,6 @@ def train(
     model.to(accelerator.device)
     tokens = _checked(model, processor, train_set, "training")
     held_out = _checked(model, processor, validation_set, "validation")
-    fresh = model.config.output_tokens is None
-    # All that the model is ever asked to say: `fast.py` has no need of the others.
-    model.config.output_tokens = tokens.labels[tokens.labels != -100].unique().tolist()
     weights = list(trained_weights(model).values())
     optimizer = make_optimizer(model, config)
     schedule = make_schedule(optimizer, config)
@@ -196,8 +193,12 @@ def train(
     main = accelerator.is_main_process
     run = RunFolder(Path(run_dir), model, processor, optimizer, schedule, main)
     with accelerator.main_process_first():  # which writes; the others read what it left
-        if run.open(passport(model, asdict(config), train_set, validation_set), if_exists):
-            return run.history
+        done = run.open(passport(model, asdict(config), train_set, validation_set), if_exists)
+    fresh = model.config.output_tokens is None
+    # All that the model is ever asked to say: `fast.py` has no need of the others.
+    model.config.output_tokens = tokens.labels[tokens.labels != -100].unique().tolist()
+    if done:
+        return run.history
     if not run.step and not fresh:  # a broken-off run, in the same session
         raise ValueError(
             "This model has been trained before, so its losses would mean nothing: begin with a "

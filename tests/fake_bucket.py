@@ -9,10 +9,12 @@ import io
 import re
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from quiet_handler import QuietHandler
 
 
 class FakeBucket(ThreadingHTTPServer):
@@ -52,20 +54,8 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         pass
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(QuietHandler):
     server: FakeBucket
-
-    def log_message(self, *args):
-        pass
-
-    def _answer(self, status: int, body: bytes = b"", **headers: str):
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
     def _fail(self, status: int, code: str):
         error = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>"

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from quiet_handler import QuietHandler
+
 COMMIT = "c0ffee" + "0" * 34
 
 
@@ -59,20 +61,9 @@ class FakeHub(ThreadingHTTPServer):
         return [range_ for method, path, range_ in self.log if method == "GET" and name in path]
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(QuietHandler):
     server: FakeHub
-
-    def log_message(self, *args):
-        pass
-
-    def _answer(self, status: int, body: bytes = b"{}", **headers: str):
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+    empty = b"{}"
 
     def do_HEAD(self):
         self.do_GET()

@@ -247,6 +247,15 @@ def test_a_run_broken_off_in_the_session_does_not_go_on_from_its_weights(folder,
         train(model, processor, examples(), examples(9), TINY, tmp_path / "another")
 
 
+def test_a_model_whose_run_was_refused_is_still_fresh(folder, tmp_path):
+    model, processor = build(folder)
+    sets = (processor, examples(), examples(9))
+    wanted = losses(train(build(folder)[0], *sets, TINY, tmp_path / "run"))
+    with pytest.raises(ValueError, match="was begun with something else"):
+        train(model, *sets, dataclasses.replace(TINY, seed=1), tmp_path / "run")
+    assert losses(train(model, *sets, TINY, tmp_path / "another")) == wanted
+
+
 def test_a_finished_run_is_loaded_and_not_trained_again(folder, tmp_path, monkeypatch, capsys):
     model, processor = build(folder)
     first = train(model, processor, examples(), examples(9), TINY, tmp_path / "run")
