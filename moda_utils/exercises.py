@@ -1,19 +1,31 @@
 """Answers of the exercises, checked: a tick, or a hint that doesn't give the answer away.
 
-Each exercise has one part that a program can judge. Here are `check` and the judges of the
-notebooks about the model; those of 00 to 03 are in `exercises_data`.
+`exercises.toml` says what each exercise asks for. Each has one part that a program can judge: what
+is right is computed, from the course's code and the reader's own artefacts, so it holds for any
+profile and catalogue.
 """
 
+import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from .attributes import extract
+from .catalog import assign_groups, load_catalog, load_photos, read_catalog
 from .dataset import load_dataset_dir, template_description
-from .evaluation import ATTRIBUTES, grade
-from .exercises_data import EXERCISES, batches_of, exercise, rows_of
+from .evaluation import ATTRIBUTES, CRITERIA, grade
 from .profiles import Profile, get_profile
 from .storage import require
+
+Judge = Callable[[Any, Profile], bool]  # is this answer right?
 
 KINDS: dict[str, Callable[[Any], bool]] = {
     "a text": lambda answer: isinstance(answer, str),
@@ -22,6 +34,20 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "a list": lambda answer: isinstance(answer, Sequence) and not isinstance(answer, str),
     "a function": callable,
 }
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What kind of answer is wanted, and what helps after a wrong one."""
+
+    kind: str
+    wanted: str
+    hint: str
+
+
+_TABLE = Path(__file__).with_name("exercises.toml").read_text(encoding="utf-8")
+EXERCISES = {name: Exercise(**row) for name, row in tomllib.loads(_TABLE).items()}
+_JUDGES: dict[str, Judge] = {}
 
 
 def check(name: str, answer: Any = None) -> None:
@@ -44,15 +70,181 @@ def check(name: str, answer: Any = None) -> None:
         print(f"{name} asks for {asked.kind}: {asked.wanted}.")
     elif not KINDS[asked.kind](answer):
         print(f"{name} asks for {asked.kind}, not {type(answer).__name__}: {asked.wanted}.")
-    elif asked.right(answer, get_profile()):
+    elif _JUDGES[name](answer, get_profile()):
         print(f"✓ {name} is right.")
     else:
         print(f"✗ {name}, not yet. Hint: {asked.hint}")
 
 
-def _train_texts(profile: Profile) -> list[str]:
-    folder = require(profile.dataset_dir, "01")
-    return list(load_dataset_dir(folder)["train"]["description"])
+def judge(name: str) -> Callable[[Judge], Judge]:
+    """Register a function as the judge of an exercise."""
+
+    def register(right: Judge) -> Judge:
+        _JUDGES[name] = right
+        return right
+
+    return register
+
+
+def rows_of(profile: Profile, split: str | None = None) -> pd.DataFrame:
+    """The catalogue's rows: stored ones, or read anew by a reader who begins with notebook 00."""
+    stored = profile.catalog_path.exists()
+    catalog = load_catalog(profile.catalog_path) if stored else read_catalog(load_photos(profile))
+    rows = catalog.frame.assign(path=[catalog.root / name for name in catalog.frame.image])
+    return rows if split is None else rows[rows.split == split].reset_index(drop=True)
+
+
+def batches_of(items: int, profile: Profile) -> int:
+    return -(-items // profile.batch_size)  # the last one may be smaller
+
+
+# ---------------------------------------------------------------------------------------------
+# 00 Start here
+
+
+@judge("00.1")
+def _full_marks(answer: str, profile: Profile) -> bool:
+    grades = grade([answer], rows_of(profile, "test").head(1))
+    return bool((grades[list(CRITERIA)].fillna(10) == 10).all(axis=None))
+
+
+@judge("00.2")
+def _epochs_of_few(answer: int, profile: Profile) -> bool:
+    return answer * batches_of(30, profile) == 12 * batches_of(480, profile)
+
+
+@judge("00.3")
+def _survives_shuffling(answer: str, profile: Profile) -> bool:
+    rows = rows_of(profile, "test")
+    same = {name: (rows[column].value_counts(normalize=True) ** 2).sum()
+            for name, (_, column) in ATTRIBUTES.items()}  # fmt: skip
+    return answer.strip().casefold() == max(same, key=same.get)
+
+
+# ---------------------------------------------------------------------------------------------
+# 01 Dataset
+
+
+@judge("01.1")
+def _best_column(answer: str, profile: Profile) -> bool:
+    rows = rows_of(profile)
+    train, others = rows[rows.split == "train"], rows[rows.split != "train"]
+    majority = train.usage.mode()[0]
+    right = {}
+    for column in ("title", "colour", "gender", "category", "sub_category", "product_type"):
+        usual = train.groupby(column).usage.agg(lambda usages: usages.mode()[0])
+        right[column] = (others[column].map(usual).fillna(majority) == others.usage).sum()
+    return right.get(answer) == max(right.values())
+
+
+@judge("01.2")
+def _cut_off(answer: Callable[[Image.Image], float], profile: Profile) -> bool:
+    bars = {(0, 0, 30, 40): 0.25, (0, 0, 30, 5): 1.0, (10, 10, 20, 20): 0.0, (0, 0, 9, 10): 0.5}
+    for size in ((30, 40), (40, 30)):  # upright and, turned, lying
+        for (left, top, right, bottom), lost in bars.items():
+            photo = Image.new("RGB", (30, 40), "white")
+            photo.paste("black", (left, top, right, bottom))
+            photo = photo if size == photo.size else photo.transpose(Image.Transpose.TRANSPOSE)
+            if abs(answer(photo) - lost) > 0.01:
+                return False
+    return True
+
+
+@judge("01.3")
+def _joined_groups(answer: int, profile: Profile) -> bool:
+    rows, hashes = rows_of(profile), []
+    for path in rows.path:
+        with Image.open(path) as photo:
+            grey = np.asarray(photo.convert("L").resize((9, 8)), dtype=int)  # (8, 9)
+        hashes.append((grey[:, 1:] > grey[:, :-1]).tobytes())
+    letters = str.maketrans("0123456789", "abcdefghij")  # in titles, digits are ignored
+    names = [str(group).translate(letters) for group in rows.group]
+    linked = assign_groups(pd.DataFrame({"image_sha256": hashes, "title": names}))
+    return answer == linked.group.nunique()
+
+
+# ---------------------------------------------------------------------------------------------
+# 02 Captions
+
+
+@judge("02.1")
+def _opposite_prompt(answer: str, profile: Profile) -> bool:
+    from .captioning import PROMPT_I
+
+    start, end = (mark in answer for mark in ("<|user|>\n", "<|end|>\n<|assistant|>\n"))
+    framed = start and end and answer.count("<|image_1|>") == 1 and answer != PROMPT_I
+    return framed and "quote" in answer.lower() and "ignore it" not in answer
+
+
+@judge("02.2")
+def _most_places(answer: int, profile: Profile) -> bool:
+    from .phi3_vision import Phi3VisionImageProcessor
+
+    cutter = Phi3VisionImageProcessor(num_crops=16)
+    grids = [(rows, columns) for rows in range(1, 17) for columns in range(1, 16 // rows + 1)]
+    return answer == max(cutter.num_tokens(*grid) for grid in grids)
+
+
+@judge("02.3")
+def _removes_words(answer: Callable[[str], str], profile: Profile) -> bool:
+    says = ('that says "WILD"', 'with the word "WILD" on the front', "that says WILD")
+    texts = [f"A red boys' T-shirt {phrase}, for casual wear." for phrase in says]
+    plain = "A red boys' T-shirt with stripes, for casual wear."
+    same = all(extract(answer(text)) == extract(plain) for text in texts)
+    return same and not any("WILD" in answer(text) for text in texts) and answer(plain) == plain
+
+
+# ---------------------------------------------------------------------------------------------
+# 03 Refinement
+
+
+def _captioned(profile: Profile) -> list[dict[str, Any]]:
+    from .captioning import captions_journal
+    from .refinement import captioned_items
+
+    require(profile.captions_path, "02")
+    catalog = load_catalog(require(profile.catalog_path, "01"))
+    return [item for item in captioned_items(catalog, captions_journal(profile)) if item["caption"]]
+
+
+def _words(*texts: str) -> set[str]:
+    return set(re.findall(r"\w+", " ".join(texts).lower()))
+
+
+@judge("03.1")
+def _unchecked(answer: str, profile: Profile) -> bool:
+    from .refinement import faults
+
+    item = _captioned(profile)[0]
+    known = _words(item["caption"], template_description(item))
+    return not faults(answer, item) and bool(_words(answer) - known)
+
+
+@judge("03.2")
+def _touched(answer: int, profile: Profile) -> bool:
+    from .refinement import faults, refined_journal
+
+    items = _captioned(profile)
+    require(profile.refined_path, "03")
+    rows = refined_journal(profile, items).done()
+    refined = [rows[item["product_id"], item["image_sha256"]]["description"] for item in items]
+    pairs = zip(items, refined, strict=True)
+    return answer == sum(
+        item["caption"] != text and not faults(item["caption"], item) for item, text in pairs
+    )
+
+
+@judge("03.3")
+def _mended_by_rule(answer: Callable[[str, dict[str, Any]], str], profile: Profile) -> bool:
+    from .refinement import faults, read_words
+
+    items = _captioned(profile)[:300]
+    texts = [answer(item["caption"], dict(item)) for item in items]
+    known = [_words(template_description(item), *read_words(item)) for item in items]
+    own = [_words(item["caption"]) - words for item, words in zip(items, known, strict=True)]
+    kept = sum(len(words & _words(text)) for words, text in zip(own, texts, strict=True))
+    sound = sum(not faults(text, item) for text, item in zip(texts, items, strict=True))
+    return sound >= 0.9 * len(items) and kept >= 0.6 * sum(map(len, own))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -69,28 +261,19 @@ def _widths(profile: Profile) -> tuple[int, int]:
     return image, load_checkpoint(AutoConfig, profile.language).hidden_size
 
 
-@exercise(
-    "04.1", "a whole number", "the parameters of a projection that is one layer, in this model",
-    hint="each output needs a weight for every input, and one more number.",
-)  # fmt: skip
+@judge("04.1")
 def _one_layer(answer: int, profile: Profile) -> bool:
     image, word = _widths(profile)
     return answer == (image + 1) * word
 
 
-@exercise(
-    "04.2", "a whole number", "the place, counted from 0, whose output must be the first word",
-    hint="write the sequence down, with four places in front. Which place stands before the word?",
-)  # fmt: skip
+@judge("04.2")
 def _asking_place(answer: int, profile: Profile) -> bool:
     sequence = [*["image"] * 4, "</s>", "word", "</s>"]
     return answer == sequence.index("word") - 1
 
 
-@exercise(
-    "04.3", "a list", "two ids of Llama's configuration: what opens a text, and what closes it",
-    hint="a configuration has fields for both; their names end in _token_id.",
-)  # fmt: skip
+@judge("04.3")
 def _marks_of_llama(answer: Sequence[int], profile: Profile) -> bool:
     from transformers import LlamaConfig
 
@@ -101,30 +284,26 @@ def _marks_of_llama(answer: Sequence[int], profile: Profile) -> bool:
 # 05 Training
 
 
-@exercise(
-    "05.1", "a number", "the learning rate of the recipe in the last epoch",
-    hint="how often has it been multiplied by then? The first epochs run at the full rate.",
-)  # fmt: skip
+def _train_texts(profile: Profile) -> list[str]:
+    folder = require(profile.dataset_dir, "01")
+    return list(load_dataset_dir(folder)["train"]["description"])
+
+
+@judge("05.1")
 def _last_rate(answer: float, profile: Profile) -> bool:
-    from .training import recipe
+    from .recipe import recipe
 
     config = recipe(profile)
     last = config.learning_rate * config.decay_factor ** ((config.epochs - 1) // config.decay_every)
     return abs(answer / last - 1) < 0.05  # the log of the training rounds it to two digits
 
 
-@exercise(
-    "05.2", "a whole number", "the steps of 20 epochs if a group of fewer than 8 batches is lost",
-    hint="count the batches of one epoch, then the whole groups of 8 among them.",
-)  # fmt: skip
+@judge("05.2")
 def _whole_steps(answer: int, profile: Profile) -> bool:
     return answer == 20 * (batches_of(len(_train_texts(profile)), profile) // 8)
 
 
-@exercise(
-    "05.3", "a whole number", "the questions that are left when nobody asks for the end",
-    hint="every description ends once; the places that were never asked don't count either.",
-)  # fmt: skip
+@judge("05.3")
 def _endless_questions(answer: int, profile: Profile) -> bool:
     from .modeling_moda import ModaProcessor
 
@@ -137,28 +316,19 @@ def _endless_questions(answer: int, profile: Profile) -> bool:
 # 06 Evaluation
 
 
-@exercise(
-    "06.1", "a text", "a description of the first test item: nothing false, overall 5 or less",
-    hint="factual consistency asks only about what is stated. What is never asked for there?",
-)  # fmt: skip
+@judge("06.1")
 def _true_and_poor(answer: str, profile: Profile) -> bool:
     found = grade([answer], rows_of(profile, "test").head(1)).iloc[0]
     return found.factual_consistency == 10 and found.overall <= 5
 
 
-@exercise(
-    "06.2", "a number", "the share of test items that share their group with another test item",
-    hint="count each group's items in the test split, then the items in groups of two and more.",
-)  # fmt: skip
+@judge("06.2")
 def _not_alone(answer: float, profile: Profile) -> bool:
     group = rows_of(profile, "test").group
     return abs(answer - group.duplicated(keep=False).mean()) < 0.006
 
 
-@exercise(
-    "06.3", "a list", "the voting neighbours' sentence for each test photo, in order",
-    hint="five by cosine similarity, a vote per attribute; in a tie the nearest value wins.",
-)  # fmt: skip
+@judge("06.3")
 def _voting_neighbours(answer: Sequence[str], profile: Profile) -> bool:
     from torch.nn.functional import normalize
 
@@ -172,9 +342,8 @@ def _voting_neighbours(answer: Sequence[str], profile: Profile) -> bool:
         normalize(embed_photos(model, images, list(rows.path), rows.image_sha256, cache))
         for rows in (test, train)
     ]
-    five = (
-        (embeds[0] @ embeds[1].T).topk(min(5, len(train))).indices.tolist()
-    )  # (test, 5), nearest first
+    likeness = embeds[0] @ embeds[1].T  # (test, train)
+    five = likeness.topk(min(5, len(train))).indices.tolist()  # nearest first
     columns = [column for _, column in ATTRIBUTES.values()]
     votes = [{c: Counter(train[c].iloc[rows]) for c in columns} for rows in five]
     truth = [
@@ -189,10 +358,7 @@ def _voting_neighbours(answer: Sequence[str], profile: Profile) -> bool:
 # Extras: 07 Use it, 08 Ablations, 09 Scaling out
 
 
-@exercise(
-    "07.1", "a number", "how many times larger the error of the output is with one scale for all",
-    hint="an error is the length of the difference, beside the length of the exact output.",
-)  # fmt: skip
+@judge("07.1")
 def _one_scale(answer: float, profile: Profile) -> bool:
     import torch
 
@@ -209,17 +375,11 @@ def _one_scale(answer: float, profile: Profile) -> bool:
     return abs(answer * rows / error(weight.abs().max() / 127) - 1) < 0.1
 
 
-@exercise(
-    "08.1", "a whole number", "the pairs for a reach of 0.05, if differences vary by 0.2",
-    hint="the interval reaches two spreads over the root of the number of pairs to each side.",
-)  # fmt: skip
+@judge("08.1")
 def _pairs(answer: int, profile: Profile) -> bool:
     return answer == round((2 * 0.2 / 0.05) ** 2)
 
 
-@exercise(
-    "09.1", "a whole number", "the photos that 20 a second make in a night of ten hours",
-    hint="a rate times a time; mind the units.",
-)  # fmt: skip
+@judge("09.1")
 def _night(answer: int, profile: Profile) -> bool:
     return answer == 20 * 10 * 3600

@@ -45,7 +45,7 @@ LEAVES = {
 }
 MODELS = {"device", "features", "modeling_moda", "phi3_vision", "answers", "fast", "runs", "recipe"}
 STAGES = {"captioning", "refinement", "training", "evaluation", "serving", "demo", "course"}
-STAGES |= {"exercises", "exercises_data", "publishing"}
+STAGES |= {"exercises", "publishing"}
 EXTRAS = {"variants", "scale"}
 
 
