@@ -58,7 +58,7 @@ def costs_table() -> str:
     note = (
         "Calculated, not measured: memory for weights and one batch. Behind a GPU's name stands "
         "what a program can count on, a little less than the GPU has. The photos are "
-        f"{photos:.1f} GB more, once. Notebooks 00 and 06 need what 05 needs, the others less."
+        f"{photos:.1f} GB more, once. Notebooks 00 and 06 need what 05 needs, the others no more."
     )
     return "\n".join(rows) + f"\n\n{note}\n"
 

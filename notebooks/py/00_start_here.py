@@ -188,11 +188,11 @@ for name in ("colour", "category", "gender", "style"):
     print(f"{name:10} right for {(grades[name] == 10).sum():3} of {len(unseen)} unseen photos")
 
 # %% [markdown]
-# *Style* can be right often without a look, for most items of a shop are for one and the same use. Is the rest good? It depends on how far one gets without looking, on how many photos that is, and on which mistakes are left. [Notebook 06](06_evaluation.ipynb) answers all three.
+# *Style* can be right often without a look, because most items here have the same use. Is the rest good? It depends on how far one gets without looking, on how many photos that is, and on which mistakes are left. [Notebook 06](06_evaluation.ipynb) answers all three.
 #
 # > **In `mini`:** drawn photos, and an encoder that was trained on drawings of the same kind: most answers should be right.
 # >
-# > **With real weights:** the same cells train FashionCLIP and OPT-125M on real photos. Expect sentences that are well formed long before they are right. How many are right after this minute, nobody has measured yet.
+# > **With real weights:** the same cells train FashionCLIP and OPT-125M on real photos. Expect sentences that are well formed long before they are right. How many are right after so short a training, nobody has measured yet.
 #
 # First, what was it that you trained?
 #
@@ -237,6 +237,8 @@ show_figure("vlm")
 # | [PaliGemma](https://arxiv.org/abs/2407.07726) 3B, after [PaLI-3](https://arxiv.org/abs/2310.09199) | [SigLIP](https://arxiv.org/abs/2303.15343) So400m | linear layer | [Gemma](https://arxiv.org/abs/2403.08295) 2B |
 # | **MODA** | [FashionCLIP](https://doi.org/10.1038/s41598-022-23052-9) ViT-B/32 | two layers with GELU | [OPT-125M](https://arxiv.org/abs/2205.01068) |
 #
+# A *ViT* (Vision Transformer) reads a photo as a row of square patches. *GELU* is the bend between two layers, without which they could do no more than one. [Notebook 4](04_model_assembly.ipynb) shows both.
+#
 # How large are they, and what of them is trained? (Sizes as the papers state them, rounded; section 4 counts for itself.)
 
 # %% cellView="form"
@@ -257,7 +259,7 @@ show_figure("pipeline")
 #
 # ### 4.1 Count the parameters
 #
-# How large a model is needs no download: its *configuration*, a few numbers, says how many layers it has and how wide they are. PyTorch can build it on the *meta device*, where a tensor has a shape but no memory. Below are the published configurations of those relatives that the library transformers can build (MiniGPT-4 from the parts of BLIP-2 that it uses). PaLI's weights were never published; for it we take the number in its name. Starting here? Run the setup cell, then the next one.
+# A model that doesn't fit ends in an error, after gigabytes of download. Its size can be known before: its *configuration*, a few numbers, says how many layers it has and how wide they are. PyTorch can build it on the *meta device*, where a tensor has a shape but no memory. Below are the published configurations of those relatives that the library transformers can build (MiniGPT-4 from the parts of BLIP-2 that it uses). PaLI's weights were never published; for it we take the number in its name. Starting here? Run the setup cell, then the next one.
 
 # %% tags=["start-here"]
 import torch
@@ -373,6 +375,8 @@ figure
 #
 # Notebooks 2 and 3 may be left out: the catalogue's own sentences are enough to go on with.
 #
+# The course grew out of a public [guide](https://github.com/SVJLucas/TrainingSmallVisionLanguageModels) with one notebook, called the *original* here: the guide describes MODA and its dataset, its notebook trains MODA on the catalogue's own sentences. Boxes named *What we do differently* say where we depart from them, and why.
+#
 # <details><summary><b>Glossary</b>: the words of this course</summary>
 #
 # | Word | Meaning |
@@ -383,12 +387,14 @@ figure
 # | bfloat16, float16 | numbers in two bytes instead of float32's four: less memory, fewer digits |
 # | blind | a model trained with the wrong photos: what can be guessed without looking |
 # | caption, description | one sentence about one photo; *template*, *raw* or *refined*, by who made it |
+# | CLIP | an encoder for photos and one for texts, trained together: what belongs together gets similar embeddings |
 # | distillation | a small model (the student) learns what a large one (the teacher) has written |
 # | dropout | in training some numbers are set to zero at random, so that the model relies on none of them |
 # | embedding | a list of numbers that stands for a photo or a word |
 # | encoder | the network that turns a photo into its embedding |
 # | F1 | one number for two faults: what was said wrongly, and what was not said |
 # | floor, rival, ceiling | what to compare with: who never looks, who looks without writing, who was told the answers |
+# | GELU, MLP | a soft bend between two layers; a network of layers with such bends |
 # | gradient, its norm | in which direction each weight should move; how strongly, for all of them together |
 # | frozen | not changed by training |
 # | greedy | always take the most probable next token |
@@ -397,6 +403,7 @@ figure
 # | interval | where the value would most likely lie with other items of the same kind |
 # | journal | a file with one line per answer of a model: what is in it is not asked again |
 # | label -100 | nothing is asked at this place, so nothing is learnt there |
+# | lexicon | the list of words by which a program finds colour, type, gender and use in a sentence |
 # | loss | the average surprise per token, also called cross-entropy; training makes it fall |
 # | OCR leak | a word that is printed on the item turns up in its description |
 # | padding | what fills up the shorter rows of a batch |
@@ -407,7 +414,7 @@ figure
 #
 # </details>
 #
-# Every notebook begins with this map, on which orange marks what it adds:
+# Every later notebook begins with this map, on which orange marks what it adds:
 
 # %% cellView="form"
 # @title Figure: what you have made so far { display-mode: "form" }
@@ -430,7 +437,7 @@ progress()
 #
 # ### 6.2 If something goes wrong
 #
-# * Killed? Run the setup cell and then that cell again. From notebook 2 on, long steps go on where they stopped.
+# * Killed? Begin again at the setup cell, or go from there to a section that says *Starting here?*. From notebook 2 on, long steps go on where they stopped.
 # * Something is missing? The setup cell names the notebook that makes it, and `catch_up` makes it for you:
 
 # %%

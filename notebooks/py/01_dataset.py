@@ -133,7 +133,7 @@ plots.photo_grid(paths, captions, profile=profile, columns=6, n=len(items))
 plots.counts(items.product_type, items.colour, items.usage, items.gender, profile=profile)
 
 # %% [markdown]
-# In words: how many values are there, how many are rare, and how far does the laziest answer get?
+# In numbers: how many values are there, how many are rare, and how far does the laziest answer get?
 
 # %%
 for column in ("product_type", "colour", "gender", "usage"):
@@ -233,7 +233,7 @@ print("every product number is accounted for:", set(table.ProductId) <= known)
 # %% [markdown]
 # ## 4. Find the duplicates
 #
-# Shops reuse photos: the same shirt in two sizes, the same shoe under two numbers. A file's SHA-256 is a fingerprint of its bytes; equal fingerprints mean the very same file.
+# Shops reuse photos: the same shirt in two sizes, the same shoe under two numbers. A file's SHA-256 is a fingerprint of its bytes; equal fingerprints mean the very same file. Copies matter because a model that has learnt one of them by heart would be praised for "recognising" the other.
 
 # %%
 copies = items.groupby("image_sha256").size()
@@ -464,7 +464,7 @@ plots.photo_grid([root / name for name in shown.image], captions, profile=profil
 #
 # ## 7. Save the dataset
 #
-# Two artefacts leave this notebook. (Notebooks 2 and 3 add their texts to the second; if you run this one again later, run them again too: they keep their answers.) `catalog.parquet` is the table that you have seen. `dataset/` holds photos and texts together, one Parquet file per split with a card, in the form that the `datasets` library and the Hugging Face Hub read.
+# Two artefacts leave this notebook. (Notebooks 2 and 3 add their texts to the second; if you run this one again later, run them again too: they keep their answers.) `catalog.parquet` is the table that you have seen. `dataset/` holds photos and texts together, one Parquet file per split and a *card* (a README that says what is inside), in the form that the `datasets` library and the Hugging Face Hub read.
 
 # %%
 from moda_utils.catalog import save_catalog
@@ -477,7 +477,7 @@ for name, rows in dataset.items():
     print(f"{name:10} {rows.num_rows:4} rows, {len(rows.column_names)} columns")
 
 # %% [markdown]
-# One row, as training will read it. Two more columns wait for the texts of the next notebooks; `description` is always the best one that exists, and `description_source` says which.
+# One row, as training will read it. The empty columns wait for the texts of the next notebooks; `description` is always the best one that exists, and `description_source` says which.
 
 # %%
 example = dataset["train"][0]

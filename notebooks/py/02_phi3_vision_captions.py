@@ -138,7 +138,7 @@ plots.stamp(made, profile, 1, "cut as for the full-size model")
 made
 
 # %% [markdown]
-# The photo keeps its proportions: what is missing to whole tiles is filled with white.
+# The photo keeps its proportions: what is missing to make whole tiles is filled with white.
 #
 # ### 1.2 How many places a photo takes
 #
@@ -184,7 +184,7 @@ for crops in (1, 4, 16):
               f"{rows_} x {columns_} tiles, {places(rows_, columns_):4} places")
 
 # %% [markdown]
-# And the captioner of this profile? Its own settings stand in its `preprocessor_config.json`. They come with its tokenizer in one *processor*; both are small files, so this works on any machine.
+# And the captioner of this profile? Its settings come with its tokenizer in one *processor*, a few small files:
 
 # %% tags=["nbval-check-output"]
 from moda_utils.phi3_vision import Phi3VisionProcessor
@@ -261,7 +261,7 @@ for name, model in (("Phi-3 Vision", large), ("captioner here", small)):
     print(f"{name:14} CLIP tower {tower:11,}   projection {projection:10,}   decoder {decoder:13,}")
 
 # %% [markdown]
-# In the public model nearly all of it is decoder. Seeing is the smaller part of the work; the sentences come from a language model that has read far more than captions.
+# In the public model nearly all of it is decoder: the sentences come from a language model that has read far more than captions.
 #
 # ## 2. Prompt I
 #
@@ -310,7 +310,7 @@ show_figure("prompt_1")
 #
 # ### 2.1 The prompt as numbers
 #
-# A model reads token ids. At the photo's places the ids are *negative*: no word has such an id, so each marks a place to be filled with a vector of the photo.
+# A model reads *tokens*, words or pieces of words, by their numbers, the *ids*. At the photo's places the ids are *negative*: no word has such an id, so each marks a place for a vector of the photo.
 
 # %% tags=["nbval-check-output"]
 encoded = processor.encode(PROMPT_I, photo)
@@ -534,7 +534,7 @@ else:
 # %% [markdown]
 # ## 5. The whole catalogue
 #
-# Now choose how many. "auto" takes as many (60, 600 or all) as can be done in a quarter of an hour at this pace, and starts nothing where even 60 would take longer. Start small if you like, raise the number and run the cell again: finished photos are kept in `captions.jsonl`. Killed in the middle? Run the cell again.
+# Now choose how many. "auto" takes as many (60, 600 or all) as can be done in a quarter of an hour at this pace, and starts nothing where even 60 would take longer. Start small if you like and raise the number later: finished photos are kept in `captions.jsonl`. Killed? Run the cell again, after a lost session the cells above it first.
 
 # %%
 HOW_MANY = "auto"  # @param ["auto", "60", "600", "all"]
@@ -584,7 +584,7 @@ show(sample) if len(sample) else print("no captions to show")
 #
 # Phi-3 Vision was trained to read: documents, tables, charts, screenshots. *Optical character recognition* (OCR) is one of its strengths.
 #
-# For a shop this is a fault. For the small model that we want to train, it is worse: our encoder sees a photo as one vector, in which hardly a letter survives. Taught with such captions, it would learn to *invent* words. Starting here? Run the setup cell, then the next one.
+# For a shop this is a fault. For the small model that we want to train, it is worse: our encoder turns a photo into one vector, in which hardly a letter survives. Taught with such captions, it would learn to *invent* words. Starting here? Run the setup cell, then the next one.
 
 # %% tags=["start-here"]
 import pandas as pd
@@ -669,7 +669,7 @@ silent = with_print[~with_print.product_id.isin(leaking.product_id)].head(4)
 show(silent, "Print, but no leak") if len(silent) else print("none, or nobody knows")
 
 # %% [markdown]
-# The opposite fault is worse: a word on a photo that has none. A model that expects letters may see some where there are none. Where the list of printed words exists, such *hallucinations* are easy to find: quotation marks, but no print.
+# The opposite fault is worse: a word on a photo that has none. Where the list of printed words exists, such *hallucinations* are easy to find: quotation marks, but no print.
 
 # %%
 without = described[~described.product_id.isin(printed or {})]
@@ -712,11 +712,9 @@ figure if len(described) else print("no captions to judge")
 # | photos of `full` (Kaggle) | not established: look at the page of the set | train for yourself; ask before you publish them |
 # | photos of `mini` | MIT, drawn by the course | do what you like |
 #
-# A student learns its teacher's faults as well: the leaks of section 6 would come back in our own model, as words that it makes up.
-#
 # ## 8. Save the dataset
 #
-# `dataset/` is written again, now with the column `description_raw`. The template column stays beside it. [Notebook 05](05_training.ipynb) has a field `CAPTIONS` to choose what to train on; where an item lacks that text, the next one stands in.
+# `dataset/` is written again, now with the column `description_raw` beside the template. [Notebook 05](05_training.ipynb) has a field `CAPTIONS` to choose what to train on; where an item lacks that text, the next one stands in.
 
 # %%
 from moda_utils.dataset import load_dataset_dir, texts_of, write_dataset
@@ -745,7 +743,7 @@ print("every item has a text to train on:", complete)
 # * **Do the arithmetic first.** Weights and cache decide what fits, before anything is downloaded.
 # * **Greedy decoding is a loop of three lines**; a batch makes it fast where starting each step is what costs, if the padding stands on the left.
 # * **Parse, count, keep.** Every answer has a status and its raw text.
-# * **A prompt is a wish.** Measure whether it is granted. (In `mini`: the captioner was made to say what it reads; what its rate shows is how to measure.)
+# * **A prompt is a wish.** Measure whether it is granted.
 # * **The licence of the teacher decides** whether a student may learn from it.
 
 # %% [markdown]
@@ -771,7 +769,7 @@ if not captioner:
     print(SKIPPED)
 
 # %% [markdown]
-# **2 (medium). More tiles.** What do four times as many tiles cost, and what do they bring? First on paper: how many places can a photo take at most, if 16 tiles are allowed? (The cell prints those of the whole prompt.) Take photos with small print and compare texts and times. With a GPU that leaves 22 GB or more to a program, such as an L4, also try `microsoft/Phi-3.5-vision-instruct` (`dataclasses.replace(profile, captioner=Checkpoint(...))`): the same class loads it.
+# **2 (medium). More tiles.** What do four times as many tiles cost, and what do they bring? First on paper: how many places can a photo take at most, if 16 tiles are allowed? (The cell counts the whole prompt.) Take photos with small print and compare texts and times. With a GPU that leaves 22 GB or more to a program, such as an L4, also try `microsoft/Phi-3.5-vision-instruct` (`dataclasses.replace(profile, captioner=Checkpoint(...))`): the same class loads it.
 #
 # > **In `mini`:** the captioner was trained with one setting. Before you run the cell: will more tiles help it? Why not?
 # >
@@ -790,7 +788,7 @@ for crops in (profile.num_crops, 4 * profile.num_crops):
         print(f"   {(time.perf_counter() - begin) / len(some):.2f} seconds each")
 
 # %% [markdown]
-# **3 (hard). No words without a second model.** Could a rule take the leaks out? The one below deletes what stands between quotation marks. Improve it until the leakage is near zero, and check with `score` that it does not take colours and types along. What would your rule do to "a T-shirt that says LOVE"? Another way: forbid the tokens while the model writes (`generate` takes `bad_words_ids`). Which of the two breaks more sentences? Keep your result to compare it with notebook 03.
+# **3 (hard). No words without a second model.** Could a rule take the leaks out? The one below deletes what stands between quotation marks. Improve it until the leakage is near zero, and check with `score` that it does not take colours and types along. What would your rule do to "a T-shirt that says LOVE"? Another way: forbid the tokens while the model writes (`generate` takes `bad_words_ids`). Which of the two breaks more sentences?
 
 # %%
 import re
@@ -816,7 +814,7 @@ for change in (str, without_quotes) if len(described) else ():
 # %% [markdown]
 # ## Next
 #
-# [Notebook 03](03_phi3_instruct_refinement.ipynb) gives the captions and the catalogue's columns to Phi-3 Instruct, which takes the printed words out. In a hurry? [Notebook 04](04_model_assembly.ipynb) builds our own small model.
+# [Notebook 03](03_phi3_instruct_refinement.ipynb) gives the captions and the catalogue's columns to Phi-3 Instruct, which takes the printed words out.
 
 # %% [markdown]
 # ## Save and stop

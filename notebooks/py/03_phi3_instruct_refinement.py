@@ -21,7 +21,7 @@
 #
 # # 3. Refinement by Phi-3 Instruct
 #
-# **A second model reads each caption beside the catalogue's row, takes out what was read off the photo and lets the row win; its answers are checked, and what is left is a dataset that can be published.** Core notebook.
+# **A second model reads each caption beside the catalogue's row, takes out what was read off the photo and lets the row win; its answers are checked, and what is left is the dataset that MODA learns from.** Core notebook.
 #
 # | | |
 # |---|---|
@@ -121,7 +121,7 @@ for name in ATTRIBUTES:
 # %% [markdown]
 # ## 2. Make room
 #
-# The refiner is another model of the same family: Phi-3 Instruct, a decoder without eyes. It and the captioner of notebook 02 don't fit into one small GPU together. So before you load one large model, let go of the other: shut down the kernel of notebook 02. (On Colab each notebook has a machine of its own, and nothing is to be done.) What this notebook itself has left over is freed by:
+# The refiner is another model of the same family: Phi-3 Instruct, a decoder without eyes. At real size, it and the captioner of notebook 02 don't fit into one small GPU together: loading both ends in an error. So let go of one before you load the other: shut down the kernel of notebook 02. (On Colab each notebook has a machine of its own, and nothing is to be done.) What this notebook itself has left over is freed by:
 
 # %%
 gc.collect()
@@ -326,7 +326,7 @@ for row, refined in zip(few, refiner.refine(few)):
 #
 # ## 6. The whole catalogue
 #
-# The loop is that of notebook 02: batches, a journal (a file with a line for each answer), nothing is done twice. **Killed? Run the cell again.** If a caption or a row has changed since, its item is refined anew.
+# The loop is that of notebook 02: batches, a journal (a file with a line for each answer), nothing is done twice. **Killed? Run the cell again**, after a lost session the cells above it first. If a caption or a row has changed since, its item is refined anew.
 
 # %%
 from moda_utils.refinement import refine_items, refined_journal
@@ -397,7 +397,7 @@ mended = table[table.status.isin(["retried", "fallback"])]
 before_after(mended.head(6))
 
 # %% [markdown]
-# If none had to be sent back, that says something about the refiner *and* about the captions: it was asked for little that it had not learnt. If many had, read their reasons before you blame the model. A lexicon that doesn't know a word which the model uses for the right colour finds a fault where there is none.
+# If none had to be sent back, that says something about the refiner *and* about the captions: it was asked for little that it had not learnt. If many had, read their reasons before you blame the model. The check knows colours and types by a list of words, a *lexicon*; a right colour under a name that is missing there is taken for a fault.
 #
 # > **In `mini`:** drawn photos, and a small refiner that has learnt one grammar by heart.
 # >
@@ -446,7 +446,11 @@ for name in ("caption", "refined"):
           if leak["n"] else f"{name:8} no item with print")
 
 # %% [markdown]
-# Where the second interval has no width, not one leak was seen, and the *rule of three* holds: up to about `3 / n` may still leak. On real photos the share is of texts that *look* as if they leaked, by the signs that the check itself uses. Those it has removed by construction, and the figure proves little; read twenty refined texts yourself.
+# Where the second interval has no width, not one leak was seen, and the *rule of three* holds: up to about `3 / n` may still leak.
+#
+# > **In `mini`:** the list of printed words judges, and the refiner was trained to take such words out.
+# >
+# > **With real photos:** the share is of texts that *look* as if they leaked, by the signs that the check itself uses. The check has removed those already, so that the figure proves little: read twenty refined texts yourself. Nobody has measured it yet.
 #
 # ### 7.2 Agreement with the catalogue
 

@@ -107,7 +107,7 @@ plots.photo_grid(photos, profile=profile, columns=4)
 # %% [markdown]
 # ### 2.1 From photo to pixels
 #
-# The *image processor* makes them equal: it scales the shorter side to a fixed number of pixels, cuts out the middle square, and shifts and scales each colour channel so that its values lie around zero.
+# An encoder that gets photos in another form than in its training misreads them, and no error tells. So each comes with an *image processor* that makes all photos equal: it scales the shorter side to a fixed number of pixels, cuts out the middle square, and shifts and scales each colour channel so that its values lie around zero.
 
 # %% tags=["nbval-check-output"]
 pixel_values = processor(images=photos)["pixel_values"]
@@ -291,7 +291,7 @@ print("questions that count:", int(counts.sum()))
 #
 # ## 7. Every parameter counted
 #
-# *Predict first: which of the three parts is the largest, and how much of the whole will be trained?* Starting here? Run the setup cell, then the next one.
+# Counting shows what memory is spent on, and what is loaded for nothing or trained by mistake. *Predict first: which of the three parts is the largest, and how much of the whole will be trained?* Starting here? Run the setup cell, then the next one.
 
 # %% tags=["start-here"]
 import torch
@@ -389,7 +389,7 @@ plots.photo_grid(photos, [f"“{text.strip()[:90]}”" for text in ours], profil
 #
 # ## 9. Save it, load it
 #
-# MODA is an ordinary Hugging Face model. `save_pretrained` writes it, the Auto classes read it, and `push_to_hub` would publish it.
+# A model that only the code of its own notebook can load is lost with that code. MODA is an ordinary Hugging Face model: `save_pretrained` writes it, the Auto classes read it, and `push_to_hub` would publish it.
 
 # %%
 import tempfile
