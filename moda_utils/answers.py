@@ -7,12 +7,11 @@ description of what a model wrote. Both serve every model that answers `{"descri
 
 import json
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,8 @@ import json_repair
 import torch
 from tqdm import tqdm
 
-from .device import best_device, best_dtype, free, free_memory, is_out_of_memory, load_checkpoint
+from .catalog import ahead
+from .device import best_device, best_dtype, free, free_memory, halve_to_fit, load_checkpoint
 from .journal import Journal, Row, fingerprint
 from .phi3_vision import STOP_TOKENS
 from .profiles import Checkpoint
@@ -166,9 +166,9 @@ def run_batches(
         if same(item) not in known:
             groups[same(item)].append(item)
     start = len(items) - len(todo) + len(copies)
-    with ThreadPoolExecutor(4) as pool, tqdm(total=len(items), initial=start, unit=noun) as bar:
-        submit = partial(pool.submit, prepare)
-        ready = _ahead(groups.values(), submit, 3 * batch_size, summary.unreadable)
+    inputs = ahead(lambda group: prepare(group[0]), groups.values(), 3 * batch_size, threads=4)
+    ready = _readable(inputs, summary.unreadable)
+    with tqdm(total=len(items), initial=start, unit=noun) as bar:
         while batch := list(islice(ready, batch_size)):
             begin = time.perf_counter()
             answers, batch_size = _answer([value for _, value in batch], answer, batch_size, noun)
@@ -188,16 +188,11 @@ def run_batches(
     return summary
 
 
-def _ahead(
-    groups: Iterable[list[Item]], start: Callable[[Item], Future], depth: int, unreadable: list
+def _readable(
+    inputs: Iterable[tuple[list[Item], Future]], unreadable: list[tuple[str, str]]
 ) -> Iterator[tuple[list[Item], Any]]:
-    """Yield (group, input of its first item), with `depth` inputs on their way."""
-    todo, coming = iter(groups), deque()
-    while True:
-        coming.extend((group, start(group[0])) for group in islice(todo, depth - len(coming)))
-        if not coming:
-            return
-        group, future = coming.popleft()
+    """Each group and its input; items without one are noted with the reason."""
+    for group, future in inputs:
         try:
             yield group, future.result()
         except (ValueError, OSError) as error:
@@ -209,21 +204,14 @@ def _answer(
 ) -> tuple[list[Answer], int]:
     """Answer all inputs, `size` at a time; returns (answers, size that fits into memory)."""
     answers: list[Answer] = []
-    while part := inputs[len(answers) : len(answers) + size]:
-        try:
-            answers += answer(part)
-            continue
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        # Here, outside of `except`, nothing holds the failed attempt's memory any more.
-        torch.cuda.empty_cache()
-        if len(part) == 1:
-            advice = "close other notebooks that use this device, or choose MODA_PROFILE=mini"
-            raise RuntimeError(f"There is not enough memory for a single {noun}: {advice}.")
-        size = len(part) // 2
-        tqdm.write(f"Memory ran out: going on with {size} {noun}s at a time.")
-    return answers, size
+
+    def attempt(size: int) -> list[Answer]:
+        while part := inputs[len(answers) : len(answers) + size]:
+            answers.extend(answer(part))
+        return answers
+
+    advice = "close other notebooks that use this device, or choose MODA_PROFILE=mini"
+    return halve_to_fit(attempt, size, noun, advice)
 
 
 def weights_of(checkpoint: Checkpoint) -> tuple[str, str | None]:

@@ -9,11 +9,14 @@ import io
 import json
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -250,6 +253,20 @@ def _short(error: Exception, photo: Path | str | BinaryIO) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {LARGEST / 1e6:.0f} million pixels, make it smaller"
     return str(error).rstrip(".") or type(error).__name__
+
+
+def ahead(
+    prepare: Callable[[Any], Any], items: Iterable, depth: int, threads: int
+) -> Iterator[tuple[Any, Future]]:
+    """Each item with the future of `prepare(item)`; threads are busy with the next `depth`."""
+    todo, coming = iter(items), deque()
+    with ThreadPoolExecutor(threads) as pool:
+        while True:
+            following = islice(todo, depth - len(coming))
+            coming.extend((item, pool.submit(prepare, item)) for item in following)
+            if not coming:
+                return
+            yield coming.popleft()
 
 
 # ---------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ Apple's MPS is left out on purpose: nobody has run the course on it, and its res
 """
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import psutil
 import requests
 import torch
 import transformers
+from tqdm import tqdm
 
 from moda_utils.profiles import Checkpoint
 from moda_utils.storage import DENIED
@@ -57,9 +59,35 @@ def free(*models: torch.nn.Module) -> None:
         torch.cuda.empty_cache()
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device had no memory left. A CPU's allocator has no exception of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate" in str(error)
+def halve_to_fit(
+    attempt: Callable[[int], Any], size: int, noun: str, advice: str, least: int = 1
+) -> tuple[Any, int]:
+    """`attempt(size)`, where `size` is halved as often as memory runs out.
+
+    Args:
+        noun: what there are at most `size` of at a time.
+        least: where memory runs out with so many, it is an error.
+
+    Returns:
+        What the attempt gave, and the size that fits.
+
+    Raises:
+        RuntimeError: there is not enough memory; it ends in `advice`.
+    """
+    while True:
+        try:
+            return attempt(size), size
+        except RuntimeError as error:
+            # A CPU's allocator has no exception of its own.
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate" not in str(error):
+                raise
+        # Here, outside of `except`, nothing holds the failed attempt's memory any more.
+        torch.cuda.empty_cache()
+        if size <= least:
+            many = f"{size} {noun}s at once" if size > 1 else f"a single {noun}"
+            raise RuntimeError(f"There is not enough memory for {many}: {advice}.")
+        size //= 2
+        tqdm.write(f"Memory ran out: going on with {size} {noun}s at a time.")
 
 
 def load_checkpoint(loader: Any, checkpoint: Checkpoint | str, **options: Any) -> Any:

@@ -11,9 +11,9 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
-from moda_utils.catalog import OPEN_AT_ONCE, open_photo, to_rgb
+from moda_utils.catalog import OPEN_AT_ONCE, ahead, open_photo, to_rgb
 from moda_utils.dataset import TEXTS, load_dataset_dir
 from moda_utils.device import load_checkpoint
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
@@ -221,13 +221,9 @@ def _batches(
         photo = to_rgb(photo) if isinstance(photo, Image.Image) else open_photo(photo)
         return torch.as_tensor(image_processor(photo)["pixel_values"][0])
 
-    names = list(missing)
-    batches = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
-    with ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
-        coming = [pool.submit(pixels, sha) for sha in batches[0]] if batches else []
-        for batch, following in zip(batches, [*batches[1:], []], strict=True):
-            ready, coming = coming, [pool.submit(pixels, sha) for sha in following]
-            yield batch, torch.stack([future.result() for future in ready])
+    opened = ahead(pixels, missing, batch_size, OPEN_AT_ONCE)
+    while batch := list(islice(opened, batch_size)):
+        yield [sha for sha, _ in batch], torch.stack([future.result() for _, future in batch])
 
 
 def _write(path: Path, known: dict[str, Tensor]) -> None:

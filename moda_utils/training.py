@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from moda_utils.device import best_device, best_dtype, is_out_of_memory
+from moda_utils.device import best_device, best_dtype, halve_to_fit
 from moda_utils.features import Examples, load_examples
 from moda_utils.modeling_moda import ModaForConditionalGeneration, ModaProcessor
 from moda_utils.profiles import Profile, get_profile
@@ -116,7 +116,7 @@ def accumulate(
 
 def accumulate_in_memory(
     model: nn.Module, accelerator: Accelerator, tokens: Tokens, batches: list[Tensor], size: int
-) -> tuple[Tensor, int, list[Tensor], int]:
+) -> tuple[tuple[Tensor, int, list[Tensor]], int]:
     """`accumulate` with at most `size` items at a time, halved as often as memory runs out.
 
     Smaller batches, but more of them: the step has the same items, and so the same gradient.
@@ -124,24 +124,15 @@ def accumulate_in_memory(
     Returns:
         What `accumulate` returns, the batches as they were used, and the size that fits.
     """
-    while True:
+
+    def attempt(size: int) -> tuple[Tensor, int, list[Tensor]]:
+        model.zero_grad()  # what an attempt that failed has left
         parts = [part for rows in batches for part in rows.split(size)]
-        try:
-            return *accumulate(model, accelerator, tokens, parts), parts, size
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        # Here, outside of `except`, nothing holds the failed attempt's memory any more.
-        model.zero_grad()
-        torch.cuda.empty_cache()
-        longest = max(len(part) for part in parts)
-        if longest == 1 or accelerator.num_processes > 1:  # several have to keep in step
-            raise RuntimeError(
-                f"There is not enough memory for {longest} items at once: halve batch_size and "
-                "double accumulation (the result stays the same), or close other programs."
-            )
-        size = longest // 2
-        tqdm.write(f"Memory ran out: going on with {size} items at a time, same steps.")
+        return *accumulate(model, accelerator, tokens, parts), parts
+
+    least = size if accelerator.num_processes > 1 else 1  # several have to keep in step
+    advice = "halve batch_size and double accumulation (the result stays the same), or close other"
+    return halve_to_fit(attempt, size, "item", f"{advice} programs", least)
 
 
 @torch.no_grad()
@@ -213,7 +204,7 @@ def train(
         steps = plan_epoch(len(train_set), epoch, config)[run.position :]
         ready.train()
         for step in tqdm(steps, desc=f"epoch {epoch}", leave=False) if main else steps:
-            losses, count, batches, size = accumulate_in_memory(
+            (losses, count, batches), size = accumulate_in_memory(
                 ready, accelerator, tokens, step, size
             )
             norm = nn.utils.get_total_norm([weight.grad for weight in weights])

@@ -71,7 +71,9 @@ def test_too_large_batches_are_halved_and_the_losses_stay_equal(folder, tmp_path
 def test_a_single_item_that_does_not_fit_is_an_error_that_says_what_to_do(folder, tmp_path):
     model, processor = build(folder)
     SmallMemory(model, items=0)
-    with pytest.raises(RuntimeError, match="not enough memory for 1 items.*close other programs"):
+    with pytest.raises(
+        RuntimeError, match="not enough memory for a single item.*close other programs"
+    ):
         train(model, processor, examples(), examples(9), TINY, tmp_path / "run")
 
 

@@ -3,8 +3,8 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from moda_utils.catalog import open_photo, to_rgb
+from moda_utils.catalog import ahead, open_photo, to_rgb
 from moda_utils.device import best_device
 from moda_utils.fast import FastModa, int8_works
 from moda_utils.modeling_moda import ModaConfig, ModaForConditionalGeneration, ModaProcessor
@@ -73,7 +73,6 @@ def describe_each(
     Threads open the photos of the next batch while the model is busy with this one. Two of them,
     for each may hold a large photo.
     """
-    batches = [photos[start : start + BATCH] for start in range(0, len(photos), BATCH)]
 
     def pixels(photo: Photo) -> Tensor | Exception:
         try:
@@ -82,14 +81,12 @@ def describe_each(
         except (OSError, ValueError) as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-        coming = [pool.submit(pixels, photo) for photo in batches[0]] if batches else []
-        for following in [*batches[1:], []]:
-            opened = [future.result() for future in coming]
-            coming = [pool.submit(pixels, photo) for photo in following]
-            good = [photo for photo in opened if isinstance(photo, Tensor)]
-            texts = iter(_describe_pixels(torch.stack(good), moda, processor) if good else [])
-            yield from (next(texts) if isinstance(photo, Tensor) else photo for photo in opened)
+    coming = ahead(pixels, photos, BATCH, threads=min(2, os.cpu_count() or 1))
+    while batch := list(islice(coming, BATCH)):
+        opened = [future.result() for _, future in batch]
+        good = [photo for photo in opened if isinstance(photo, Tensor)]
+        texts = iter(_describe_pixels(torch.stack(good), moda, processor) if good else [])
+        yield from (next(texts) if isinstance(photo, Tensor) else photo for photo in opened)
 
 
 def load_model(folder: Path | str | None = None, int8: bool = False) -> tuple[Moda, ModaProcessor]:
