@@ -93,7 +93,9 @@ for kind in ("template", "raw", "refined"):
           f"{len(texts):5,}, such as:\n     {item[f'description_{kind}'] or '-'}")
 
 # %% [markdown]
-# Refined ones are the choice made for you: they vary, they tell what no column holds, and notebook 3 has held them against the catalogue. For the four attributes alone, templates may do as well or better: notebook 6 grades nothing else, and [notebook 8](08_ablations.ipynb) compares. Without the captions of notebooks 2 and 3, templates stand in anyway. What a model makes of the other kinds, you can see for yourself: choose one, give section 8 another run name, and look in section 10 for words that the photo does not show. `EPOCHS` is the original's number; with real models on a CPU, fewer save hours. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
+# Refined ones are the choice made for you: they vary, they tell what no column holds, and notebook 3 has held them against the catalogue. Without the captions of notebooks 2 and 3, templates stand in. For colour, product type, gender and use alone, templates may do as well or better: notebook 6 grades nothing else, and [notebook 8](08_ablations.ipynb) compares. What a model makes of the other kinds, you can see for yourself: choose one, give section 8 another run name, and look in section 10 for words that the photo does not show.
+#
+# `EPOCHS` is the original's number; with real models on a CPU, fewer save hours. `EXISTING_RUN` is for readers who come back: *continue* goes on with what is there, *load* shows it without training, and *start over* keeps the old run under another name and trains anew.
 #
 # ## 2. Encode every photo once
 #
@@ -205,7 +207,7 @@ for way, size in ways.items():
     print(f"{way:9}", "  ".join(f"{c} {100 * s:.0f} ± {100 * error[c]:.0f} %" for c, s in same.items()))
 
 # %% [markdown]
-# CLIP's relatives have learnt from cut pictures, and one column may speak for another way than the next. We keep the cut unless another line is better in all of them. To train with another one, set `processor.image_processor.size` before `load_examples`: the embeddings get a file of their own, and the setting is stored with the trained model, so that `describe()` follows it.
+# CLIP and its relatives were trained on squares cut out of photos, which speaks for the cut; and the columns may disagree. We keep the cut unless another line is better in all of them. To train with another one, set `processor.image_processor.size` before `load_examples`: the embeddings get a file of their own, and the setting is stored with the trained model, so that `describe()` follows it.
 #
 # ## 3. What is asked
 #
@@ -376,7 +378,7 @@ print(f"\n{config.epochs} epochs of {steps} steps: {config.epochs * steps} chang
 # | ends a caption with the text `<\s>`, which is no token | with the token `</s>`, and asks for it | or the model never learns to stop (section 12) |
 # | chooses the best epoch on the test split | on validation; nothing is chosen on test | a test that has helped to choose is no test |
 # | splits at random; copies of a photo cross the split | keeps copies in one split | or it is examined on what it has learnt by heart |
-# | 73 batches in groups of 8: one is left over in each epoch | the last, smaller group counts too | it was paid for |
+# | 73 batches in groups of 8: one is left over in each epoch | the last, smaller group counts too | its gradient was computed and then thrown away |
 # | fills up with 0, not OPT's padding token | with OPT's own, masked | harmless, since both are masked |
 # | no seed, always the same order | seeded, shuffled in every epoch | runs can be repeated, and batches differ |
 #
@@ -524,7 +526,7 @@ for row, text in zip(three, say(model)):
 # %% [markdown]
 # ## 11. Killed? Run the cell again
 #
-# A Colab runtime can disconnect at any moment. Then nothing is lost but the last minute: `train` saves from time to time all that it needs to go on, which is the weights, the optimizer's memory, the learning rate's place on its stairs, the place in the shuffled order, and the state of the random numbers.
+# A kernel can die and a session can end at any moment. As long as the disk is there, nothing is lost but the last minute: `train` saves from time to time all that it needs to go on, which is the weights, the optimizer's memory, the learning rate's place on its stairs, the place in the shuffled order, and the state of the random numbers. (Colab's own disk goes with its runtime; a `MODA_HOME` on a mounted Drive stays.)
 #
 # Don't believe it; try it. A small run, once unbroken, and once cut off after its second epoch:
 
@@ -572,7 +574,7 @@ close = all(math.isclose(a["loss"], b["loss"], rel_tol=1e-3) for a, b in pairs)
 print(f"{len(pairs)} losses of the broken run equal those of the unbroken one:", close)
 
 # %% [markdown]
-# On a CPU they are equal to the last digit; on a GPU the last digits may differ, because it adds in another order every time.
+# On a CPU they are equal to the last digit, after `kill -9` too ([measured](../benchmarks/results/toy-cpu-kills.json) with toy models); on a GPU the last digits may differ, because it adds in another order every time.
 
 # %% [markdown]
 # ## 12. Break it yourself
@@ -667,7 +669,7 @@ print("  ".join(f"{way}: {value:.2f} s" for way, value in seconds.items()),
 # %% [markdown]
 # > **In `mini`:** both models and all photos are small, so this ratio says little about real ones.
 # >
-# > **With real weights:** it grows with the photos, the encoder and the speed of a GPU that has to wait for the CPU; section 8.1 says what has been measured at real size.
+# > **With real weights:** it grows with the size of photos and encoder, and with the speed of a GPU that has to wait for the CPU; section 8.1 says what has been measured at real size.
 #
 # ### 12.3 Too few steps
 #

@@ -22,9 +22,9 @@
 #
 # | | |
 # |---|---|
-# | **You will** | let MODA describe photos it has never seen, read colour, type, gender and use out of each sentence by rules, score them on five criteria with intervals, and put floors, rivals and ceilings beside every score, find out where MODA loses, and break the measurement on purpose |
+# | **You will** | let MODA describe photos it has never seen, read colour, type, gender and use out of each sentence by rules, score them on five criteria with intervals, put floors, rivals and ceilings beside every score, find out where MODA loses, and break the measurement on purpose |
 # | **You need** | the run of notebook 5; no GPU |
-# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: about half an hour, most of it for training the blind model · T4 or A100, `full`: about three minutes (the last two calculated) |
+# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: about three quarters of an hour, mostly for training the blind model · T4 or A100, `full`: about three minutes (the last two calculated) |
 
 # %% [markdown]
 # **Contents**
@@ -61,7 +61,7 @@ profile = setup("06", PROFILE)
 # %% [markdown]
 # ## 1. The run, and the photos it has never seen
 #
-# Two things come from earlier notebooks: the catalogue with its splits (notebook 1) and the best weights of the run `moda` (notebook 5).
+# From earlier notebooks come the catalogue with its splits (notebook 1) and the best weights of the run `moda` (notebook 5).
 
 # %%
 from moda_utils import plots, require
@@ -75,7 +75,7 @@ best = load_history(run).best
 print(f"the weights of epoch {best['epoch']}, validation loss {best['loss']:.3f}")
 
 # %% [markdown]
-# The loss says how surprised the model is by the next piece of a word. It doesn't say whether a shoe is called a shoe. So let the model speak: one description for each photo of the **test** split, which neither training nor the choice of the best epoch has seen.
+# The loss says how surprised the model is by the next token, not whether a shoe is called a shoe. So let the model speak: one description for each photo of the **test** split, which neither training nor the choice of the best epoch has seen.
 
 # %%
 from moda_utils.features import embed_photos
@@ -96,11 +96,11 @@ print(f"{len(test)} photos in {test.group.nunique()} groups, {len(texts)} descri
 print("the model ended each of them by itself:", all(ended))
 
 # %% [markdown]
-# A **group** is a product: items that share a photo or a title. Groups will matter for the intervals in section 6.
+# A **group** is a product: items that share a photo or a title.
 #
 # ## 2. Look before you count
 #
-# A random sample. Above each description stands what the catalogue says. Green: all four attributes are right. Red: at least one is wrong; the last lines say which. Patterns and other details are not judged, for no column holds them: a green text may call dots stripes.
+# A random sample. Above each description stands what the catalogue says. A green tick: colour, type, gender and use are right. An orange cross: at least one is wrong; the last lines say which. Patterns and other details are not judged, for no column holds them: a text with a tick may call dots stripes.
 
 # %%
 from moda_utils.evaluation import grade
@@ -122,7 +122,7 @@ some = test.sample(min(8, len(test)), random_state=0).index
 show(some, "A random sample", texts, grades)
 
 # %% [markdown]
-# Judge the red ones yourself. Is the model wrong, is the catalogue wrong, or do they only use different words? A metric has to take a side, and it should say which.
+# Judge the crosses yourself. Is the model wrong, is the catalogue wrong, or do they only use different words? A metric has to take a side, and it should say which.
 #
 # ## 3. What does a sentence say?
 #
@@ -155,7 +155,7 @@ for sentence in ("A coral saree for women", "Ein rotes Kleid für Mädchen", "")
     print(f"{sentence!r:32}", read(sentence))
 
 # %% [markdown]
-# How far can the list be trusted? [Its test](../tests/test_attributes.py) has more than 300 labelled sentences, written for the purpose, traps included, and fails unless at least 98 of 100 attributes are found and 98 of 100 found are right. What remains is an error of the ruler. It is small against the distance to the floors; between systems that are close it is not.
+# How far can the list be trusted? [Its test](../tests/test_attributes.py) has more than 300 labelled sentences, written for the purpose, traps included, and fails unless at least 98 of 100 attributes are found and 98 of 100 found are right. What remains is the ruler's own error: small against the distance to the floors, but not between systems that are close.
 #
 # ## 4. Five criteria
 #
@@ -169,7 +169,7 @@ show_figure("evaluation")
 
 
 # %% [markdown]
-# > **What we do differently from the original guide.** A later version of it has the same five criteria, but a commercial language model gives the points. Here rules do: they cost nothing, say the same every time, and can be disputed word by word. Section 10.3 asks what a judge would have to prove first.
+# > **What we do differently from the original guide.** A later version of it has the same five criteria, but a commercial language model gives the points. Here rules do: they cost nothing, say the same every time, and can be disputed word by word.
 #
 # | Criterion | Compares | Score |
 # |---|---|---|
@@ -241,7 +241,7 @@ print(said["majority"][0])
 # %% [markdown]
 # **Blind** needs a model of its own: same sentences, same recipe, but each sentence is paired with the photo of some other item. All that it can learn is what is likely. Whatever MODA has above it comes from looking.
 #
-# Half of the epochs will do (the learning rate of an epoch doesn't depend on how many follow). Should the captions have changed since, the cell says so; then put "start over" in place of "continue".
+# Half of the epochs will do.
 
 # %%
 import torch
@@ -272,7 +272,7 @@ print("lowest validation loss in epoch", learnt.best["epoch"], "of", config.epoc
 print(pd.Series(said["blind"]).value_counts().head(3).to_string())
 
 # %% [markdown]
-# Two things to check. The lowest validation loss should not lie in the last epoch, or more of them were needed. And it should say much the same about every photo: the likeliest sentence is the best one without looking. Many different sentences would mean that it has learnt its training items by heart.
+# Two things to check. The lowest validation loss should not lie in the last epoch, or more of them were needed. And it should say much the same about every photo, for the likeliest sentence is the best one without looking; many different ones would be training items learnt by heart.
 #
 # The three photos that you know from notebook 0, described by both models:
 
@@ -287,7 +287,7 @@ plots.before_after([catalog.root / test.image[index] for index in three],
 # %% [markdown]
 # ### 5.2 Rivals: looking without writing
 #
-# **Nearest** compares embeddings and copies. **Zero-shot** turns words into embeddings, too: CLIP was trained to put a photo and its text at the same place, so the colour whose text "a photo of ... item" lies closest should be the photo's colour. One such choice for each attribute makes a sentence, without any training.
+# **Nearest** compares embeddings and copies. **Zero-shot** turns words into embeddings, too: CLIP was trained to put a photo and its text at the same place, so the colour whose text "a photo of ... item" lies closest should be the photo's colour. A choice for each attribute makes a sentence, without any training.
 
 # %%
 from moda_utils.dataset import load_dataset_dir
@@ -301,7 +301,7 @@ said["zero_shot"] = zero_shot_descriptions(embed(test), train, profile.vision)
 # %% [markdown]
 # ### 5.3 Ceilings and teachers
 #
-# The template is made from the very columns that we compare with. The teachers' texts lie in the dataset; if notebook 2 or 3 has not been run, or on a few photos only, their row will say so.
+# The template is made from the very columns that we compare with. The teachers' texts lie in the dataset; where notebook 2 or 3 has described no more than a few photos, their row says so.
 
 # %%
 from moda_utils.dataset import template_description
@@ -332,9 +332,9 @@ for name, descriptions in said.items():
 # %% [markdown]
 # ## 6. The result
 #
-# `evaluate` scores all systems on the same photos and writes one JSON file. Every score and every interval from here on is read from it.
+# `evaluate` scores all systems on the same photos and writes one JSON file, from which all that follows is read.
 #
-# Each value comes with a 95% **interval**: score again and again a test set of equal size, drawn with replacement from this one, and keep the middle 95 of 100 results. What is drawn are *groups*, not photos, for two photos of one product are not two independent facts. Where two intervals are far apart, the order of the systems is no accident of these photos. *Predict first: on which criterion is MODA closest to a floor, and which of the others does it not beat?*
+# Each value comes with a 95% **interval**: score again and again a test set of equal size, drawn with replacement from this one, and keep the middle 95 of 100 results. What is drawn are *groups*, not photos, for two photos of one product are not two independent facts. Intervals that lie apart are no accident of these photos. *Predict first: on which criterion is MODA closest to a floor, and which of the others does it not beat?*
 
 # %%
 from moda_utils.evaluation import ATTRIBUTES, CRITERIA, SYSTEMS, evaluate, printed_words
@@ -384,11 +384,11 @@ plots.bars_with_intervals(everyone, profile=profile, n=result["n"], floors=floor
 # How to read this:
 #
 # * MODA **above majority and blind**, intervals apart: it looks at the photo. Check each criterion; the overall grade hides one that it has not learnt.
-# * **Blind** near majority: as expected; below we look closer. Above it, something would leak from item to text without being seen.
+# * **Blind** near majority: as expected (more below). Above it, something would leak from item to text without being seen.
 # * **Shuffled** below majority: the right words about a wrong photo are worth less than the likeliest ones. Near MODA, the criterion could be had without looking.
-# * **Nearest** and **zero-shot** near MODA: the encoder does the hard part. A captioner earns its keep where it combines what it has seen apart, or where its captions say more than four columns do.
+# * **Nearest** and **zero-shot** near MODA: the encoder does the hard part.
 #
-# > **In `mini`:** on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind. That says that the method works, not that real photos are easy: the next cell shows the same small models on a sample of those.
+# > **In `mini`:** on drawn photos the scores may come close to the ceiling, because the small encoder was trained on drawings of the same kind. That says that the method works, not that real photos are easy: in the next cell the same small encoder has looked at a sample of those, and MODA has learnt from them.
 # >
 # > **With real weights:** FashionCLIP has seen real clothes; expect scores between the two, with category and gender as the hard ones. Nobody has measured it yet.
 
@@ -401,7 +401,7 @@ for name in ("majority", "nearest", "moda"):
     print(f"{name:9} overall {overall['value']:.2f} [{overall['low']:.2f}, {overall['high']:.2f}]")
 
 # %% [markdown]
-# One trap before any conclusion. Where not a single mistake was seen, drawing again can't draw one, and the interval has no width. That is not certainty. The *rule of three* says what is: if none of `n` independent products fails, up to about `3 / n` of all products may still fail, at 95%. (Not so for what has been told the answers: it is right by construction.)
+# Where not a single mistake was seen, drawing again can't draw one, and the interval has no width. That is not certainty. The *rule of three* says what is: if none of `n` independent products fails, up to about `3 / n` of all products may still fail, at 95%. (Not so for what has been told the answers: it is right by construction.)
 
 # %%
 groups = result["groups"]
@@ -437,7 +437,7 @@ for other in [name for name in scores if name != "moda"]:
 # %% [markdown]
 # *Not told apart* is not *equal*: with more photos the intervals would shrink.
 #
-# **Is blind near majority?** Neither looks, so neither should be much better. We call it near if its overall grade isn't above majority's interval, and at most one point away. Where blind is clearly below on a criterion, the cell says what each of the two names most often, and how common that is in train.
+# **Is blind near majority?** Neither looks, so neither should be much better. We call it near if its overall grade isn't above majority's interval, and at most one point away. Where blind is clearly below on a criterion, the cell says what each of the two names most often.
 
 # %%
 floor, guess = scores["majority"]["overall"], scores["blind"]["overall"]
@@ -457,7 +457,7 @@ for name in [name for name in lower if name in ATTRIBUTES]:
 
 
 # %% [markdown]
-# How can a trained model be worse than one fixed sentence? Majority takes the likeliest value of *each column by itself*. Blind takes the likeliest *next word*, from left to right: once it has begun with "A pair of", shoes are likely, and from there on it names what is likeliest *for what has been said so far*, even if most items are for somebody else. So a little below is no fault of the training.
+# How can a trained model be worse than one fixed sentence? Majority takes the likeliest value of *each column by itself*. Blind takes the likeliest *next word*: once it has begun with "A pair of", shoes are likely, and from there on it names what is likeliest *for what has been said so far*, even if most items are for somebody else. So a little below is no fault of the training.
 #
 # ### 6.1 Where MODA loses
 #
@@ -487,10 +487,10 @@ for name, other in theirs.items():
               f"    {name}: {said[name][index]}")
 
 # %% [markdown]
-# Why can a trained model be no better than a copy, or than four separate guesses? (The template has seen the answers.)
+# Why can a trained model be no better than a copy, or than four separate guesses?
 #
 # * **Nearest** copies one whole description that fits its item. Where nearly every item has a look-alike in train, that is hard to beat; where a product has none, it must fail.
-# * **Zero-shot** decides each attribute on its own. MODA has learnt which words go together. Mostly that helps; it harms where an item is unusual, for then the likely sentence is stronger than what the photo shows.
+# * **Zero-shot** decides each attribute on its own. MODA has learnt which words go together. That can help; it harms where an item is unusual, for then the likely sentence is stronger than what the photo shows.
 # * **MODA** takes more steps, and each can fail; and it learns its captions' mistakes.
 #
 # What speaks for MODA, then? It needs no catalogue when it describes, and it says in free sentences whatever its captions taught it, about items that look like no other. How true those details are, no grade here can tell.
@@ -512,7 +512,7 @@ plots.confusion(result["confusions"]["colour"], profile=profile, title="Colour")
 plots.confusion(result["confusions"]["category"], profile=profile, title="Product type")
 
 # %% [markdown]
-# Mistakes between neighbours (navy and blue, shirts and tops) are mistakes that people make, too; mistakes across the table look like guesses.
+# Mistakes between neighbours (navy and blue, shirts and tops) people make, too; mistakes across the table look like guesses.
 #
 # ### 7.2 The gallery: worst, typical, best
 #
@@ -578,7 +578,7 @@ for index in lowest:
 #
 # ### 8.1 Rare classes
 #
-# An average over photos is ruled by the frequent classes. The **macro** average takes the mean within each class first (each colour, each type), so a class of three photos counts as much as one of three hundred.
+# An average over photos is ruled by the frequent classes. The **macro** average takes the mean within each class first, so a class of three photos counts as much as one of three hundred.
 
 # %%
 print("classes with fewer than five test photos:",
@@ -591,7 +591,7 @@ table(everyone, lambda score: score["macro"])
 #
 # ### 8.2 Gender, or category in disguise?
 #
-# In the set of this course clothes are for children only and shoes for adults only (notebook 1, there on all items): gender and category are **confounded**. See a shoe, and *boy* and *girl* are out. How much is left when that shortcut is taken into account?
+# In the set of this course clothes are for children only and shoes for adults only (notebook 1): gender and category are **confounded**. See a shoe, and *boy* and *girl* are out. How much is left when that shortcut is taken into account?
 
 # %%
 def guessed_from(column):
@@ -611,7 +611,11 @@ plots.confusion(result["confusions"]["gender"], profile=profile, title="Gender")
 #
 # ### 8.3 The texts themselves
 #
-# Does the model end its sentences? How many different ones does it write? Does it repeat words that are printed on the item, as its teacher may? On drawn photos the printed word is known. On real ones nobody noted it, so signs have to do: quotation marks, "text" or "logo", capitals, the title's brand.
+# Does the model end its sentences? How many different ones does it write? Does it repeat words that are printed on the item, as its teacher may?
+#
+# > **In `mini`:** the word that is printed on a drawn item is known.
+# >
+# > **With real weights:** nobody has noted the words on real photos, so signs have to do: quotation marks, "text" or "logo", capitals, the title's brand. What MODA repeats of them, nobody has measured yet.
 
 # %%
 rows = []
@@ -647,7 +651,7 @@ print("first described, then exchanged, is the same for",
       f"{np.mean(np.array(turned) == expected):.1%} of the texts")
 
 # %% [markdown]
-# A description depends on nothing but its embedding, so it makes no difference whether embeddings or finished texts are exchanged. So twenty exchanges cost nothing; one alone would be a matter of luck.
+# A description depends on nothing but its embedding, so exchanging finished texts does the same. Thus twenty exchanges cost nothing; one alone would be a matter of luck.
 
 # %%
 exchanged = [grade(shuffled(texts, test, seed), test) for seed in range(20)]
@@ -669,11 +673,11 @@ for name, row in result["wrong_photos"].items():
           f"two alike: {row['two_alike']:.2f},", "within" if within else "outside")
 
 # %% [markdown]
-# *Two alike* is a probability, times ten: that two items of different groups, drawn at random, have the same value. It is what the score of a flawless captioner falls to, for the right text about another item is right where the two are alike. It should lie within what the twenty exchanges gave; a captioner that makes mistakes may lie a little lower.
+# *Two alike* is a probability, times ten: that two items of different groups have the same value. A flawless captioner's score falls to it, for the right text about another item is right where the two are alike. It should lie within what the twenty exchanges gave; a captioner that makes mistakes may lie a little lower.
 #
 # ### 9.2 A split that leaks
 #
-# The splits of notebook 1 keep copies of a photo, and items of one title, together. Suppose nobody had looked, and each item had been put into a split by itself. *Predict: does the score of nearest rise or fall, and on which items?* Twenty splits of each kind, for a single one would be a matter of luck:
+# The splits of notebook 1 keep copies of a photo, and items of one title, together. Suppose nobody had looked, and each item had been put into a split by itself. *Predict: does the score of nearest rise or fall, and on which items?* Twenty splits of each kind:
 
 # %%
 from moda_utils.catalog import assign_splits
@@ -706,7 +710,7 @@ note(leaking_split={kind: {name: round(float(value), 4) for name, value in figur
 pd.DataFrame(result["leaking_split"]).T.round(2)
 
 # %% [markdown]
-# Each test item with a *twin* in train (a copy of its photo, or its title) is answered by looking the answer up. Those items score higher and lift the mean: the score rises though nothing has become better. Which of the two scores would a new product get?
+# Each test item with a *twin* in train (a copy of its photo, or its title) is answered by looking the answer up. Where those score higher, they lift the mean though nothing has become better. Which of the two scores would a new product get?
 
 # %% [markdown]
 # ## 10. Other yardsticks (optional)
@@ -715,7 +719,7 @@ pd.DataFrame(result["leaking_split"]).T.round(2)
 #
 # ### 10.1 Overlap of words: BLEU, ROUGE-L, CIDEr-D
 #
-# They compare a description with a reference text: shared runs of words (BLEU, 0 to 100), the longest common sequence (ROUGE-L, 0 to 1), shared runs weighted by rarity (CIDEr-D, 0 to 10). The references here are the refined descriptions, or the templates as long as notebook 3 has not been run.
+# They compare a description with a reference text: shared runs of words (BLEU, 0 to 100), the longest common sequence (ROUGE-L, 0 to 1), shared runs weighted by rarity (CIDEr-D, 0 to 10). The references here are the refined descriptions, or templates until notebook 3 has been run.
 
 # %%
 print("references:", result["references"])
@@ -741,7 +745,7 @@ for text in ("White casual shoes for women, ideal for everyday use", "Men's snea
 #
 # ### 10.2 CLIPScore
 #
-# It asks no reference: how similar are the embeddings of photo and text, by CLIP? The judge must not be the encoder that feeds the model, for a description made from an embedding agrees with that embedding. So this needs a second CLIP, which the course doesn't load by itself: choose one in the form.
+# It needs no reference: how similar are the embeddings of photo and text, by CLIP? The judge must not be the encoder that feeds the model, for a description made from an embedding agrees with that embedding. So this needs a second CLIP, which the course doesn't load by itself: choose one in the form.
 
 # %% cellView="form"
 # @title CLIPScore by a second encoder { display-mode: "form" }
@@ -842,7 +846,7 @@ if judge:
           "This judge is not used: it has to answer in the form asked for, and to agree.")
 
 # %% [markdown]
-# A judge is used from a rank correlation (do both rank texts alike?) of 0.8 upwards, and only if nine answers in ten hold a grade: limits chosen before looking. Then its mean for each system is shown beside that of the rules.
+# A judge is used from a rank correlation (do both rank texts alike?) of 0.8 upwards, and only if nine answers in ten hold a grade: limits chosen before looking.
 
 # %% [markdown]
 # ## What we learned
@@ -893,7 +897,7 @@ check("06.3")
 # ## Further reading
 #
 # * B. Efron and R. Tibshirani, *An Introduction to the Bootstrap* (1993): chapters 1, 6 and 13 are enough for section 6.
-# * J. Hessel and others, [CLIPScore](https://arxiv.org/abs/2104.08718): scoring captions by an encoder instead of rules, and what that misses.
+# * J. Hessel and others, [CLIPScore](https://arxiv.org/abs/2104.08718): scoring captions by an encoder instead of rules.
 # * A. Rohrbach and others, [Object Hallucination in Image Captioning](https://arxiv.org/abs/1809.02156): factual consistency for everyday photos.
 # * L. Zheng and others, [Judging LLM-as-a-Judge](https://arxiv.org/abs/2306.05685): what to check before a model grades a model.
 

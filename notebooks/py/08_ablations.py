@@ -24,7 +24,7 @@
 # |---|---|
 # | **You will** | turn a claim into an experiment, train one pair of models yourself, see why one pair decides nothing, and read from many stored pairs what the bend in the projection, more places for the photo, a frozen language model or a trained encoder are worth |
 # | **You need** | the dataset of notebook 1; no GPU |
-# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: about half an hour, for the live pair · T4 or A100, `full`: a few minutes (the last two calculated). The stored runs are not repeated here: `make ablations` does that, in less than an hour on two quiet cores (calculated from the processor minutes that section 4 prints) |
+# | **Time and cost** | laptop, `mini`: about a minute ([measured](../benchmarks/results/mini-cpu-course.json)) · CPU, `full`: about half an hour, for the live pair · T4 or A100, `full`: a few minutes (the last two calculated). `make ablations` repeats the stored runs, in less than an hour on two quiet cores (calculated from the processor minutes that section 4 prints) |
 
 # %% [markdown]
 # **Contents**
@@ -61,7 +61,7 @@ profile = setup("08", PROFILE)
 # %% [markdown]
 # ## 1. A claim without a number
 #
-# The guide in which MODA first appeared says that its non-linear projection "provides a distinct advantage" over the linear ones of LLaVA and PaLI. It may be so. But no figure is given, and it is easy to think of reasons why it might not be: the language model behind the projection is trained as well, and is full of bends itself. LLaVA's authors went from one layer to two and reported a gain; PaliGemma's tried both and stayed with one.
+# The guide in which MODA first appeared says that its non-linear projection "provides a distinct advantage" over the linear ones of LLaVA and PaLI. It may be so. But no figure is given, and there are reasons why it might not be: the language model behind the projection is trained as well, and is full of bends itself. LLaVA's authors went from one layer to two and reported a gain; PaliGemma's tried both and stayed with one.
 #
 # So we take a part away, or put another in its place, leave everything else as it is, and measure. That is an **ablation**. Each way of building the model is a *row*, and `moda_utils/variants.toml` lists them all. None of them changes MODA itself: they are MODA with another `projection`, other inputs to it, or other parts in training, trained by the same loop as in notebook 5.
 
@@ -113,7 +113,7 @@ print("they say the same:", torch.allclose(vectors @ matrix.T + offset, both, at
 #
 # Now train two of them, `linear` and `moda`, on a tenth of the training items. Why so few? With all of them a small task may be solved by any projection, and where every row is near the top, nothing can stand out. A tenth leaves *headroom*. Each batch is smaller by as much, so the number of optimizer steps stays nearly the same.
 #
-# Both get the same items, in the same order, from the same seed, and learn from the *template* captions of notebook 1, not from refined ones. Killed? Run the cell again.
+# Both get the same items, in the same order, from the same seed, and learn from the *template* captions of notebook 1. Killed? Run the cell again.
 
 # %%
 import contextlib
@@ -341,9 +341,8 @@ forest({f"{one} - {other}\n({asks})": minus(one, other, few)
         for (one, other), asks in questions.items()}, "Projections, a tenth of the items", few)
 
 # %% [markdown]
-# Grey: the interval holds zero, so the two are not told apart. Blue: the first of the two is better; orange: the second is. The small marks are the seeds. Every row has the straighter or smaller one first, so left of zero speaks for MODA's projection, right of it against. How to read the rows together:
+# Grey: the interval holds zero, so the two are not told apart. Blue: the first of the two is better; orange: the second is. The small marks are the seeds. Every row has the straighter or smaller one first, so left of zero speaks for MODA's projection, right of it against; across it, there is no answer but a bound. How to read the rows together:
 #
-# * **The claim** left of zero: the non-linear projection helps. Right of it: it harms. Across it: no answer but a bound.
 # * **At a third of the learning rate**: a recipe can suit one of two models better. If the difference shrinks or turns here, the first row compared recipes, at least in part. The third row sets the linear projection at the usual rate against MODA at the slow one: the claim, with a recipe that may suit MODA better.
 # * **The bend** makes the difference if its two rows lie away from zero on the same side, **the weights** if theirs do. One row of the bend and one of the weights add up to the claim. With what section 2 said of both, they narrow the question down and do not take it apart cleanly.
 
@@ -428,7 +427,7 @@ for items, room in headroom.items():
 # Compare the distance between the colours with the distance between the rows. Where more items lift every row by far more than any row differs from its neighbour, the next hour belongs to photos and captions, not to the projection.
 
 # %% [markdown]
-# > **In `mini`:** the encoder was trained on drawings of the same kind, so that even few items leave little room. A row can be told from another only by small differences.
+# > **In `mini`:** the encoder was trained on drawings of the same kind, so that even few items leave little room, and differences are small.
 # >
 # > **With real weights:** real photos leave more room, so differences may be larger, and the scatter too. Nobody has measured any row yet.
 
@@ -451,7 +450,7 @@ def facts(name, against="moda"):
 # %% [markdown]
 # ### 7.1 ClipCap: one vector, ten places
 #
-# *Stands for*: a CLIP embedding, mapped by a small network to ten vectors in front of the sentence, and GPT-2 trained along. Of all systems here it is MODA's closest relative. *How far it goes*: far. Ours has MODA's GELU in place of its tanh and another middle layer; it needs no other input than MODA.
+# *Stands for*: a CLIP embedding, mapped by a small network to ten vectors in front of the sentence, and GPT-2 trained along. *How far it goes*: far. Ours has MODA's GELU in place of its tanh and another middle layer.
 
 # %%
 facts("prefix")
@@ -535,7 +534,7 @@ facts("unfrozen")
 #
 # ### 7.5 MiniGPT-4: the language model stays as it is
 #
-# *Stands for*: a frozen encoder, a query transformer that boils the patches down to a few vectors, a projection, and a frozen language model. *How far it goes*: the least far of all. MiniGPT-4's query transformer came from BLIP-2, trained on millions of pictures, and only one linear layer behind it was trained; ours starts from nothing. And Vicuna can be told in words what to do; a small model can't. Two rows beside it freeze the language model behind MODA's embedding.
+# *Stands for*: a frozen encoder, a query transformer that boils the patches down to a few vectors, a projection, and a frozen language model. *How far it goes*: the least far of all. MiniGPT-4's query transformer came from BLIP-2, trained on millions of pictures, and only one linear layer behind it was trained; ours starts from nothing. And Vicuna, its language model, can be told in words what to do; a small model can't. Two rows beside it freeze the language model behind MODA's embedding.
 
 # %%
 facts("frozen-queries", against="frozen-linear")
@@ -726,7 +725,7 @@ print("MODA_PROFILE=full make ablations MINUTES=60   # an hour of them; call it 
 # * **One pair of runs is an anecdote.** Seeds scatter; the interval says by how much.
 # * **"Not told apart" is a result**, if it comes with its interval: all that would still fit.
 # * **A difference belongs to a recipe.** At another learning rate it may shrink, and that must be told with it.
-# * **Look where there is headroom**, and look at what else would move the grade: often it is not the part that everybody talks about.
+# * **Look where there is headroom**, and at what else would move the grade.
 
 # %% [markdown]
 # ## Exercises
@@ -767,7 +766,7 @@ print(Variant("an idea", model={"connector": "mlp"}, recipe={"learning_rate": 5e
 # * X. Chen and others, [PaLI](https://arxiv.org/abs/2209.06794), and L. Beyer and others, [PaliGemma](https://arxiv.org/abs/2407.07726): the latter with ablations of mask, connector and freezing.
 # * D. Zhu and others, [MiniGPT-4](https://arxiv.org/abs/2304.10592): how little can be trained.
 # * R. Mokady and others, [ClipCap](https://arxiv.org/abs/2111.09734): one embedding, ten places.
-# * X. Bouthillier and others, [Accounting for Variance in Machine Learning Benchmarks](https://arxiv.org/abs/2103.03098): why seeds, and why all that is left to chance should vary with them.
+# * X. Bouthillier and others, [Accounting for Variance in Machine Learning Benchmarks](https://arxiv.org/abs/2103.03098): why all that is left to chance should vary.
 
 # %% [markdown]
 # ## Next

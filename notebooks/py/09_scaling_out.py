@@ -136,7 +136,7 @@ figure
 # %% [markdown]
 # Read it from the question, not from the technology. If the line of your model passes your catalogue below *a night*, you are done: start it in the evening. New photos arrive by the hundred, not by the million; the whole catalogue is described once per model.
 #
-# ### What does it cost?
+# ### 1.1 What does it cost?
 #
 # **Money = machines × hours × price per hour**, and hours = photos / (rate × machines): the number of machines cancels out. What does not cancel out is what each machine does before its first photo: boot, download the weights, load them. With a rate that we only assume:
 
@@ -203,9 +203,9 @@ for what, made in (("sum of the shares", summed), ("mean of the shares' own mean
 #
 # Losses are those of one process to four digits (`tests/test_runs.py` starts two and compares), and one of them writes the run's folder. With dropout, each process draws its own zeros, so that losses differ a little, as between two seeds.
 #
-# ### Why MODA hardly needs it
+# ### 2.1 Why MODA hardly needs it
 #
-# Adding up has a price: per step, every GPU sends and receives about as many bytes as the trained weights have. Compare that with how long a step takes at all; the run of notebook 5 has noted it.
+# Adding up has a price: per step, each of two GPUs sends and receives about as many bytes as the trained weights have; with many GPUs it is up to twice that. Compare that with how long a step takes at all; the run of notebook 5 has noted it.
 
 # %% tags=["measured"]
 from moda_utils import require
@@ -217,7 +217,7 @@ step = steps.groupby("epoch").seconds.diff().median()
 print(f"the run took {steps.seconds.iloc[-1]:.0f} s, one of its steps {1000 * step:.1f} ms")
 
 # %% [markdown]
-# And what would the exchange take? At best, for it never gets all of a link's speed; for this model, and for the projection with OPT-125M as notebook 4 counted them:
+# And what would the exchange take between two? At best, for it never gets all of a link's speed; for this model, and for the projection with OPT-125M as notebook 4 counted them:
 
 # %%
 trained = {"this model": sum(weight.numel() for weight in weights), "real size": 129_180_000}
@@ -309,7 +309,7 @@ same = sum(ours == theirs for ours, theirs in zip(alone, some.raw))
 print(f"{same} of {len(some)} descriptions are those of describe() on one machine")
 
 # %% [markdown]
-# ### Stop it, and go on
+# ### 3.1 Stop it, and go on
 #
 # Two shards are taken away, as if the machine had stopped before they were written. *What will the same call do?*
 
@@ -429,7 +429,7 @@ cameras = {"catalogue": content, "1080 x 1440": [large.getvalue()] * len(content
 print({name: f"{len(files[0]) / 1000:.0f} kB" for name, files in cameras.items()})
 
 # %% [markdown]
-# The model is the one that a worker loads: int8 weights, if this machine has no GPU and the model is large enough to gain by them.
+# The model is the one that a worker loads, with int8 weights where there is no GPU (notebook 7).
 
 # %%
 from moda_utils.serving import generate_texts, load_model
@@ -501,7 +501,7 @@ for rate in (50, 500, 5000):
     print(f"{rate:5} photos a second: {rate * one:6.1f} cores, {rate * megabyte:7.1f} MB a second")
 
 # %% [markdown]
-# A usual cloud machine has between eight and sixteen cores per GPU. Where the list asks for more, the GPU waits, whatever it costs. What helps, in this order: store the photos once in the size that the encoder takes; let JPEG decode at a fraction of its size (Pillow's `draft`); give decoding machines of its own, without GPUs, which Ray can place before the model.
+# A usual cloud machine has some eight to sixteen cores per GPU (Google's smaller [A100 machines](https://cloud.google.com/compute/docs/accelerator-optimized-machines): twelve). Where the list asks for more, the GPU waits, whatever it costs. What helps, in this order: store the photos once in the size that the encoder takes; let JPEG decode at a fraction of its size (Pillow's `draft`); give decoding machines of its own, without GPUs, which Ray can place before the model.
 #
 # And how much has to be stored, and kept in mind? Per photo of this catalogue: its file, its row of the result, its name in the driver's list.
 
@@ -525,7 +525,7 @@ pd.DataFrame(kept).T.rename_axis("at this catalogue's sizes")
 #
 # ## 6. When the answers are long
 #
-# `--captioner` runs Phi-3 Vision instead of MODA, with the same shards and the same promises. It is the other kind of work: thousands of tokens to read per photo, dozens to write, one after the other. Sentences of a batch end at different times, and those that are done wait for the longest (exercise 3 of notebook 7). Servers such as **vLLM** put the next photo into the free place (*continuous batching*), keep the memory of keys and values in pages so that more sequences fit ([PagedAttention](https://arxiv.org/abs/2309.06180)), and read the part of the prompt that all photos share only once (*prefix caching*).
+# `--captioner` runs Phi-3 Vision instead of MODA, with the same shards and the same promises. It is the other kind of work: about a thousand tokens to read per photo (notebook 2 counts them), dozens to write, one after the other. Sentences of a batch end at different times, and those that are done wait for the longest (exercise 3 of notebook 7). Servers such as **vLLM** put the next photo into the free place (*continuous batching*), keep the memory of keys and values in pages so that more sequences fit ([PagedAttention](https://arxiv.org/abs/2309.06180)), and read the part of the prompt that all photos share only once (*prefix caching*).
 #
 # Phi-3 Vision is among the [models that vLLM supports](https://docs.vllm.ai/en/latest/models/supported_models.html), and [Ray Data runs vLLM](https://docs.ray.io/en/latest/data/working-with-llms.html) in place of our worker. From some hundred thousand photos on, that is what to take for notebook 2; this course has not measured it. For MODA there is nothing to gain: one place per photo to read, and a sentence of a dozen tokens to write.
 #

@@ -95,7 +95,7 @@ plots.stamp(figure, profile, min(256, len(tokens.lengths)))
 figure
 
 # %% [markdown]
-# The smallest rate goes the right way in small steps; the first few of them can't tell whether it will get as far as the middle one. The largest one makes the loss jump in the very first steps: what OPT had learnt about language is shaken up, and a run like that can be stopped at once. A loss that rises in the first ten steps rarely comes back to where a smaller rate would have taken it.
+# The smallest rate goes the right way in small steps; the first few of them can't tell whether it will get as far as the middle one. A loss that rises a little at first, as at the middle rate it may, is no reason to stop: see whether it comes back. The largest rate makes the loss jump far above where it began, off the picture: what OPT had learnt about language is shaken up. A run that is still up there after some ten steps can be stopped; its validation loss above says what became of it.
 #
 # ## Exercise 2 (medium). Too few steps
 #
@@ -138,6 +138,10 @@ for captions in ("template", "refined"):
     print(f"{captions}: {sum(ended)} of {len(ended)} texts end by themselves, such as\n  {texts[0]}")
 
 # %% [markdown]
-# What is not asked stays as the language model had it before. A template has no full stop, and no text that the model has ever read ended like that, so it finds no reason to stop. Behind the full stop of a refined sentence, on the other hand, a model that has read single sentences expects the end: it stops although nobody has taught it to here.
+# What is not asked stays as the language model had it before. A template has no full stop, and texts seldom end without one, so the model finds no reason to stop. Behind the full stop of a refined sentence, on the other hand, a model that has read single sentences expects the end: it stops although nobody has taught it to here.
 #
-# In `mini`: the small language model has read just such sentences, each with its end. OPT has read long documents, where a full stop is followed by the next sentence far more often than by the end. So ask for what you want, instead of hoping that it is known.
+# > **In `mini`:** the small language model has read just such sentences, each with its end.
+# >
+# > **With real weights:** OPT has read long documents, where a full stop is followed by the next sentence far more often than by the end; expect refined texts to go on. Nobody has measured it yet.
+#
+# So ask for what you want, instead of hoping that it is known.

@@ -164,6 +164,6 @@ for name in scores:
         print(f"{name:10} more points than MODA on: {', '.join(above) or 'no criterion'}")
 
 # %% [markdown]
-# A vote removes the whims of a single neighbour, such as a catalogue row that is itself wrong, so a few voters are often better than one. Many voters are worse again: the fiftieth neighbour is no neighbour any more, and the vote drifts to what is frequent. With all training photos voting, it *is* the majority. Colour suffers first, since photos that are alike in shape needn't be alike in colour; where there are few values, as with gender, a large vote can still help.
+# A vote removes the whims of a single neighbour, such as a catalogue row that is itself wrong; where those are the trouble, a few voters are better than one. Where the nearest photo is a near copy of the item, every further voter can only take something away. The fiftieth neighbour is no neighbour any more, and the vote drifts to what is frequent: with all training photos voting, it *is* the majority. Look at colour first, since photos that are alike in shape needn't be alike in colour; where there are few values, as with gender, a large vote may still do well.
 #
 # Note that the attributes are voted on one by one. So the vote can combine what no single neighbour has, a known type in a known colour, which plain nearest can't. What it can't do is what MODA was built for: write what is not in the columns.

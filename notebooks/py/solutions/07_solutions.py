@@ -112,7 +112,7 @@ for bits, said in texts.items():
 pd.DataFrame(rows).set_index("bits").round(2)
 
 # %% [markdown]
-# Two thresholds, and the first one comes well before the second: words change early, at places where two were nearly as likely; the grade falls only when the words become wrong. That is why a count of changed texts is a poor measure of a compressed model, and an unchanged grade is no proof that nothing has changed. Each bit less doubles the step, so the fall, once it begins, is steep.
+# Expect two thresholds, and the first one before the second: words change early, at places where two were nearly as likely; the grade falls only when the words become wrong. That is why a count of changed texts is a poor measure of a compressed model, and an unchanged grade is no proof that nothing has changed. Each bit less doubles the step, so a fall, once it begins, should be steep; if the last row shows none, go on to two bits.
 
 # %% [markdown]
 # ## Exercise 3 (hard). Leave early.
@@ -133,4 +133,4 @@ for size in (1, 4, 16, 64):
           f"sorted by length {waste(ended.sort().values, size):.0%}")
 
 # %% [markdown]
-# The share tells how many rows of the later steps are dead weight. But a step's cost hardly depends on the number of its rows as long as the weights have to come from memory: they are read once for all rows. So taking rows out saves arithmetic that was nearly free, and costs the moving of keys and values. It pays when batches are so large that arithmetic is the limit, or when a single long sentence holds up many: then the better idea is to put a new photo into the free place, as servers of large models do. Sorting by length doesn't help a captioner: it knows the length only afterwards.
+# The share tells how many rows of the later steps are dead weight. But a step of many rows costs far less than as many steps of one row: the weights are read, and the operations called, once for all of them (section 7 of the notebook prints what a batch gains). So taking rows out saves little arithmetic, and costs the moving of keys and values. It pays when batches are so large that arithmetic is the limit, or when a single long sentence holds up many: then the better idea is to put a new photo into the free place, as servers of large models do. Sorting by length doesn't help a captioner: it knows the length only afterwards.
