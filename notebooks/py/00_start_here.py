@@ -259,7 +259,7 @@ show_figure("pipeline")
 #
 # ### 4.1 Count the parameters
 #
-# A model that doesn't fit ends in an error, after gigabytes of download. Its size can be known before: its *configuration*, a few numbers, says how many layers it has and how wide they are. PyTorch can build it on the *meta device*, where a tensor has a shape but no memory. Below are the published configurations of those relatives that the library transformers can build (MiniGPT-4 from the parts of BLIP-2 that it uses). PaLI's weights were never published; for it we take the number in its name. Starting here? Run the setup cell, then the next one.
+# A model that doesn't fit ends in an error, after gigabytes of download. The size can be known before: its *configuration*, a few numbers, says how many layers it has and how wide they are. PyTorch can build it on the *meta device*, where a tensor has a shape but no memory. Below are the published configurations of those relatives that the library transformers can build (MiniGPT-4 from the parts of BLIP-2 that it uses). PaLI's weights were never published; for it we take the number in its name. Starting here? Run the setup cell, then the next one.
 
 # %% tags=["start-here"]
 import torch
@@ -306,7 +306,7 @@ print(f"MODA with FashionCLIP's text half, which describing doesn't use: "
 # %% [markdown]
 # ### 4.2 Multiply
 #
-# A parameter takes 4 bytes in float32, 2 in bfloat16 and 1 in int8. So the memory for a model's weights is a multiplication. Running it takes some more (a fifth is added below to find a machine that holds it; behind a GPU's name stands what it leaves to programs); training takes about four times the float32 size, for gradients and the optimizer's two averages.
+# A parameter takes 4 bytes in float32, 2 in bfloat16 and 1 in int8. So the memory for a model's weights is a multiplication. Running it takes some more (a fifth is added below to find a machine that holds it; behind a GPU's name stands what it leaves to programs, behind the laptop's all that it has, so that what nearly fills it leaves no room for the system); training takes about four times the float32 size, for gradients and the optimizer's two averages.
 
 # %% tags=["nbval-check-output"]
 quoted = {"PaLI 3B": 3e9, "PaLI 15B": 15e9, "PaLI 17B": 17e9}  # by its name
@@ -353,7 +353,7 @@ figure
 # | code, texts, drawn photos and small models of this course | MIT | `LICENSE` in the repository |
 # | FashionCLIP | MIT | its model card |
 # | OPT-125M | a licence of its own, which allows research and no commercial use | its model card (`license: other`, `commercial: false`) and the file `LICENSE.md` beside it |
-# | Phi-3 Vision, Phi-3 Instruct | MIT, which includes what they write | their model cards |
+# | Phi-3 Vision, Phi-3 Instruct | MIT, which sets no condition on what they write | their model cards |
 # | photos of the Kaggle set | **not established**: they show products and brands of third parties | read the data set's page; this course never passes them on |
 #
 # So a MODA built from OPT-125M is for research and for learning. Another language model can take OPT's place (`from_backbones` takes any), and then its licence counts instead.
@@ -375,7 +375,7 @@ figure
 #
 # Notebooks 2 and 3 may be left out: the catalogue's own sentences are enough to go on with.
 #
-# The course grew out of a public [guide](https://github.com/SVJLucas/TrainingSmallVisionLanguageModels) with one notebook, called the *original* here: the guide describes MODA and its dataset, its notebook trains MODA on the catalogue's own sentences. Boxes named *What we do differently* say where we depart from them, and why.
+# The course grew out of a public [guide](https://github.com/SVJLucas/TrainingSmallVisionLanguageModels) with one notebook, called the *original* here: the guide describes MODA and its dataset, its notebook trains MODA on sentences made of the catalogue's columns. Boxes named *What we do differently* say where we depart from them, and why.
 #
 # <details><summary><b>Glossary</b>: the words of this course</summary>
 #

@@ -68,7 +68,7 @@ from moda_utils.catalog import load_photos, read_catalog
 # %% [markdown]
 # ## 1. Get the photos
 #
-# The course uses a public set of product photos, *Fashion Images* on Kaggle: clothes for children and shoes for adults, one photo and one row of metadata each. The profile `full` downloads it; no account is needed.
+# The course uses a public set of product photos, Kaggle's [Image Dataset for E-commerce Applications](https://www.kaggle.com/datasets/vikashrajluhaniwal/fashion-images/data): clothes for children and shoes for adults, one photo and one row of metadata each. The profile `full` downloads it; no account is needed.
 #
 # The profile `mini` draws a stand-in: clip-art clothes and shoes in the same folders, with the same columns. Everything below works on either. (Own photos? Point the environment variable `MODA_DATA_DIR` at a folder of this layout.)
 #

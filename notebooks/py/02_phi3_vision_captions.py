@@ -704,7 +704,7 @@ figure if len(described) else print("no captions to judge")
 #
 # That a large model teaches a small one is called **distillation**. The classic form compares the probabilities of both, word by word. We use the plainer form: the *teacher* writes sentences, the *student* learns to write the same ones. Nothing of the teacher is needed but its answers. The original guide calls this *data-free*: nobody annotated a photo, and the data that the teacher was trained on are not needed. Photos are.
 #
-# Not every teacher may be used like this: many commercial services forbid training other models on their answers. Phi-3 Vision comes under the **MIT licence**, which sets no such condition. That is the reason for this choice of teacher. Two things no licence of a model settles: the rights in the *photos*, and whether what the teacher says is *true*.
+# Not every teacher may be used like this: many commercial services forbid training competing models on their answers. Phi-3 Vision comes under the **MIT licence**, which sets no such condition. That is the reason for this choice of teacher. Two things no licence of a model settles: the rights in the *photos*, and whether what the teacher says is *true*.
 #
 # | | Licence | What it means here |
 # |---|---|---|

@@ -564,7 +564,7 @@ print(card[card.index("**Texts.**"):card.index("| column")])
 print(card[card.index("**Known biases.**"):card.index("```python")])
 
 # %% [markdown]
-# May you publish it? The texts: yes, the licence of both models allows it. The photos: only if you have the right to. In `full`, the set's licence is not established, so share the texts and the product numbers, not the pictures. [Notebook 05](05_training.ipynb) trains on the refined texts from now on; its field `CAPTIONS` lets you train on the raw ones or on templates and see the difference.
+# May you publish it? The texts: yes, the licence of both models sets no condition on them. The photos: only if you have the right to. In `full`, the set's licence is not established, so share the texts and the product numbers, not the pictures. [Notebook 05](05_training.ipynb) trains on the refined texts from now on; its field `CAPTIONS` lets you train on the raw ones or on templates and see the difference.
 
 # %% [markdown]
 # ## What we learned
