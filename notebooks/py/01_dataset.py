@@ -143,7 +143,7 @@ for column in ("product_type", "colour", "gender", "usage"):
           f"{counts.index[0]!r} is right for {lazy:.0%}")
 
 # %% [markdown]
-# Read the last column as a warning. A model that scores no more than this on `usage` has learned nothing about usage, however high the number sounds. [Notebook 06](06_evaluation.ipynb) puts this *majority* score beside every result, and averages over classes as well as over items.
+# Read the last column as a warning. A model that scores no more than this on `usage` has learnt nothing about usage, however high the number sounds. [Notebook 06](06_evaluation.ipynb) puts this *majority* score beside every result, and averages over classes as well as over items.
 #
 # ### 2.4 What hides behind what
 #

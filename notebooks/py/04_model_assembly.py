@@ -363,7 +363,7 @@ print(f"{512 * 3072 + 3072:,} + {3072 * 768 + 768:,} = {512 * 3072 + 3072 + 3072
 # %% [markdown]
 # ## 8. What it says before training
 #
-# Who has not read the untrained model takes any fluent sentence of the trained one for a success. To *generate* is to ask for the next token again and again, each time with the answers so far. The simplest way takes the most probable token at each step (*greedy*) and stops at `</s>`:
+# Whoever hasn't read the untrained model will take any fluent sentence of the trained one for a success. To *generate* is to ask for the next token again and again, each time with the answers so far. The simplest way takes the most probable token at each step (*greedy*) and stops at `</s>`:
 
 # %%
 def generate(image_embeds, steps=12):
