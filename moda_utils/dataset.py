@@ -188,14 +188,12 @@ def _with_descriptions(frame: pd.DataFrame, descriptions: pd.DataFrame | None) -
         )
     columns = [*TEXTS, *STATUSES]
     given = given.set_index("product_id").reindex(index=frame["product_id"], columns=columns)
-    texts, statuses = given[TEXTS], given[STATUSES].astype(object)
-    templates = [template_description(row) for row in frame.to_dict("records")]
-    texts = texts.assign(description_template=templates)
-    texts = texts.map(lambda text: text if isinstance(text, str) and text.strip() else None)
+    given["description_template"] = [template_description(row) for row in frame.to_dict("records")]
+    given = given.map(lambda text: text if isinstance(text, str) and text.strip() else None)
+    texts = given[TEXTS]  # the best one first
     best = texts.notna().idxmax(axis=1).str.removeprefix("description_")
-    texts = texts.assign(description=texts.bfill(axis=1).iloc[:, 0], description_source=best)
-    statuses = statuses.where(statuses.notna(), None)
-    return frame.join(texts, on="product_id").join(statuses, on="product_id")
+    given = given.assign(description=texts.bfill(axis=1).iloc[:, 0], description_source=best)
+    return frame.join(given, on="product_id")
 
 
 def _card(catalog: Catalog, frame: pd.DataFrame, models: Mapping[str, str]) -> str:

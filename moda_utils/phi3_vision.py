@@ -218,8 +218,6 @@ class Phi3VisionConfig(Phi3Config):
 
     model_type = "phi3_v"
     clip_vision_config: dict | None = None
-    img_processor: dict | None = None
-    embd_layer: dict | None = None
 
     def __post_init__(self, **kwargs: Any):
         self.clip_vision_config = CLIP_LARGE | (self.clip_vision_config or {})

@@ -327,14 +327,14 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     for part, fields in new.items():
         for name, now in fields.items():
             then = old.get(part, {}).get(name)
-            if name.endswith("embeddings") and isinstance(then, float):
-                if not math.isclose(now, then, rel_tol=1e-3):  # more than another machine's digits
-                    changes.append(f"other {name}")
-            elif name.endswith(("descriptions", "photos")):  # digests: they tell nobody a thing
-                if then not in (now, None):  # None: a run from before photos were noted
-                    changes.append(f"other {name}")
-            elif now != then and name != "save_minutes":
-                changes.append(f"{part} {name}: {then} then, {now} now")
+            if name.endswith("embeddings"):  # another machine's last digits may differ
+                same = then is not None and math.isclose(now, then, rel_tol=1e-3)
+            else:
+                same = now == then or name == "save_minutes"
+            if not same:
+                digest = name.endswith(("descriptions", "photos", "embeddings"))  # tells nobody
+                text = f"{part} {name}: {then} then, {now} now"
+                changes.append(f"other {name}" if digest else text)
     return changes
 
 

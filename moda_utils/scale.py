@@ -35,12 +35,11 @@ from tqdm import tqdm
 from moda_utils.addresses import connect, explained, list_files, write
 from moda_utils.answers import Answer, run_batches, weights_of
 from moda_utils.captioning import Captioner, captions_journal
-from moda_utils.catalog import open_photo
+from moda_utils.catalog import SUFFIXES, open_photo
 from moda_utils.journal import IDS, Row, fingerprint
 from moda_utils.profiles import ROOT, Checkpoint, Profile, get_profile
 from moda_utils.serving import generate_texts, load_model
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 TEXTS = (*IDS, "model", "prompt_sha", "options_sha", "raw", "description", "status")
 JOIN = "see that it runs and that RAY_AUTH_MODE and RAY_AUTH_TOKEN (or its _PATH) are the same here"
 SCHEMA = pa.schema(dict.fromkeys(TEXTS, pa.utf8()) | {"seconds": pa.float64(), "ended": pa.bool_()})
@@ -119,7 +118,7 @@ def find_shards(source: str, size: int = 256) -> list[Shard]:
     """
     paths = list_files(source)
     shards = [s for path in paths if path.endswith(".parquet") for s in _row_groups(source, path)]
-    photos = [path for path in paths if path.lower().endswith(PHOTOS)]
+    photos = [path for path in paths if path.lower().endswith(SUFFIXES)]
     if shards and photos:
         raise ValueError(f"{source} holds photos and Parquet files: give one or the other.")
     parts = {start: photos[start : start + size] for start in range(0, len(photos), size)}

@@ -14,13 +14,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from moda_utils.catalog import SUFFIXES
 from moda_utils.modeling_moda import ModaProcessor
 from moda_utils.serving import NOTES, Moda, describe_each, load_model
 
-SUFFIXES = {
-    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif",
-    ".heic", ".heif",  # can't be read, which is better said than passed over
-}  # fmt: skip
+PHOTOS = (*SUFFIXES, ".heic", ".heif")  # HEIC can't be read: better said than passed over
 HEADER = ["photo", "description"]  # of the table that --csv writes
 
 
@@ -98,7 +96,7 @@ def _find_photos(names: Sequence[str]) -> Iterator[str | Exception]:
         found: list[str | Exception] = []
         for folder, below, files in os.walk(name, onerror=found.append):
             below.sort()
-            photos = [file for file in sorted(files) if Path(file).suffix.lower() in SUFFIXES]
+            photos = [file for file in sorted(files) if file.lower().endswith(PHOTOS)]
             found += [os.path.join(folder, file) for file in photos if file[0] != "."]
         yield from found or [FileNotFoundError(f"There is no photo in the folder {name}.")]
 
