@@ -31,14 +31,14 @@ STYLE = Path(__file__).with_name("demo.css").read_text(encoding="utf-8")
 FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]  # what the reader's machine has
 
 
-def page(model: Path | str | None = None) -> gr.Blocks:
-    """The page, not yet served; `model` as in `describe`.
+def page(model: Path | str | None = None, int8: bool = True) -> gr.Blocks:
+    """The page, not yet served; `model` and `int8` as in `describe`.
 
     Raises:
         FileNotFoundError: nothing is trained yet.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # gradio looks here before it calls home
-    moda, _ = load_model(model, int8=True)  # now, not at the first visitor's photo
+    moda, _ = load_model(model, int8)  # now, not at the first visitor's photo
     with gr.Blocks(title="MODA") as blocks:
         gr.Markdown(INTRO)
         if note := NOTES.get(moda.config.trained_on):
@@ -55,14 +55,14 @@ def page(model: Path | str | None = None) -> gr.Blocks:
                 cards = gr.HTML(label="Descriptions", elem_id="cards")
 
         def chosen(event: gr.SelectData) -> str:
-            return describe_cards([event.value["image"]["path"]], model)
+            return describe_cards([event.value["image"]["path"]], model, int8)
 
-        files.change(lambda paths: describe_cards(paths or [], model), files, cards)
+        files.change(lambda paths: describe_cards(paths or [], model, int8), files, cards)
         examples.select(chosen, None, cards)
     return blocks
 
 
-def launch(model: Path | str | None = None, **options: Any) -> gr.Blocks:
+def launch(model: Path | str | None = None, int8: bool = True, **options: Any) -> gr.Blocks:
     """Serve the page to this machine only. Returns when it is closed; from a notebook, at once.
 
     Args:
@@ -70,14 +70,14 @@ def launch(model: Path | str | None = None, **options: Any) -> gr.Blocks:
     """
     options = {"server_name": "127.0.0.1", "share": False, **options}
     theme = gr.themes.Default(font=FONTS, font_mono=["ui-monospace", "monospace"])
-    blocks = page(model)
+    blocks = page(model, int8)
     blocks.launch(theme=theme, css=STYLE, footer_links=[], ssr_mode=False, **options)
     return blocks
 
 
-def describe_cards(paths: Sequence[str], model: Path | str | None = None) -> str:
+def describe_cards(paths: Sequence[str], model: Path | str | None = None, int8: bool = True) -> str:
     """HTML: for each file its photo, description, attributes and time, or what is wrong with it."""
-    moda, processor = load_model(model, int8=True)
+    moda, processor = load_model(model, int8)
     cards = []
     for path in paths[:MOST]:  # one by one, so that the time is that of one photo
         began = time.perf_counter()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser import browser  # noqa: F401 - a fixture
+from gradio_client import Client, handle_file
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from shop import shop_row, write_shop
@@ -14,7 +15,10 @@ from tiny_moda import SAYS, photo, teach
 
 from moda_utils import demo
 from moda_utils.catalog import Catalog, read_catalog, save_catalog
+from moda_utils.fast import FastModa
+from moda_utils.modeling_moda import ModaForConditionalGeneration
 from moda_utils.profiles import ROOT, get_profile
+from moda_utils.serving.__main__ import main
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,33 @@ def test_without_a_model_the_notebook_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("MODA_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="run notebook 05 first"):
         demo.page()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"), [([], FastModa), (["--float32"], ModaForConditionalGeneration)]
+)
+def test_the_command_serves_the_model_that_is_asked_for(files, monkeypatch, options, kind):
+    pages, used = [], []
+    launch, load_model = demo.launch, demo.load_model
+
+    def launched(*args, **kwargs):  # as from a notebook: the command would wait for Ctrl-C
+        served = {"prevent_thread_lock": True, "quiet": True, "server_port": _free_port()}
+        pages.append(launch(*args, **kwargs, **served))
+
+    def loaded(*args):
+        used.append(load_model(*args))
+        return used[-1]
+
+    monkeypatch.setattr(demo, "launch", launched)
+    monkeypatch.setattr(demo, "load_model", loaded)
+    assert main(["--demo", *options]) == 0
+    try:
+        visitor = Client(pages[0].local_url, verbose=False)
+        cards = visitor.predict([handle_file(files["red.png"])], fn_index=0)
+    finally:
+        pages[0].close()
+    assert SAYS["red"] in cards
+    assert len(used) == 2 and all(type(model) is kind for model, _ in used)
 
 
 @pytest.fixture

@@ -415,9 +415,10 @@ def test_command_line_explains_itself(arguments, status, capsys):
     assert "PHOTO" in "".join(capsys.readouterr())
 
 
-def test_a_demo_describes_no_folder(capsys):
+@pytest.mark.parametrize("more", [["photo.jpg"], ["--csv", "out.csv"]])
+def test_a_demo_describes_no_folder(more, capsys):
     with pytest.raises(SystemExit):
-        main(["photo.jpg", "--demo"])
+        main([*more, "--demo"])
     assert "name photos or folders, or --demo" in capsys.readouterr().err
 
 

@@ -1,7 +1,7 @@
 """Describe photos in a terminal, or on a page:
 
-python -m moda_utils.serving PHOTO_OR_FOLDER ... [--csv OUT] [--model FOLDER]
-python -m moda_utils.serving --demo
+python -m moda_utils.serving PHOTO_OR_FOLDER ... [--csv OUT] [--model FOLDER] [--float32]
+python -m moda_utils.serving --demo [--model FOLDER] [--float32]
 """
 
 import argparse
@@ -38,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--demo", action="store_true", help="a web page instead, on this machine")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", module="PIL")  # about oddities in files that can be read
-    if options.demo == bool(options.photos):
+    if options.demo == bool(options.photos or options.csv):
         parser.error("name photos or folders, or --demo")
     try:
         if options.demo:
             from moda_utils.demo import launch  # here: gradio takes seconds to import
 
-            launch(options.model)
+            launch(options.model, int8=not options.float32)
             return 0
         moda, processor = load_model(options.model, int8=not options.float32)
         return _describe_files(options.photos, options.csv, moda, processor)
