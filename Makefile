@@ -49,9 +49,9 @@ course: setup ## run the notebooks in order, write HTML pages to build/course
 	@$(RUN) tools/course.py
 
 # What notebook 09 starts from is made where it is missing: what `make course` has left stays as it is.
-course-scale: scale ## install Ray, run notebook 09, page in build/course-scale
+course-scale: scale ## install Ray, run notebook 09, add its page to build/course
 	@MODA_PROFILE="$${MODA_PROFILE:-mini}" $(RUN) -c 'from moda_utils import catch_up; catch_up("09", go=True)'
-	@$(RUN) tools/course.py 09 --out build/course-scale
+	@$(RUN) tools/course.py 09
 
 test: setup lint ## lint, unit tests, twins, every notebook as a test
 	@rm -rf build/test

@@ -11,11 +11,13 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
+import course
 import pages
 import running
 import stats
 from lines import code_lines
-from moda_utils.profiles import ROOT
+from moda_utils.profiles import ROOT, get_profile
+from moda_utils.storage import read_json
 
 OPENING = """[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://x.org)
 
@@ -164,6 +166,40 @@ def test_pages_ask_nothing_from_outside(tmp_path):
     core, extras = index.split("<h2>Extras</h2>")
     assert "01_dataset.html" in core
     assert "07_use_it.html" in extras
+
+
+def test_what_runs_by_itself_joins_the_pages_of_the_others(tmp_path, monkeypatch):
+    """As `make course` and then `make course-scale`; another profile begins pages of its own."""
+    monkeypatch.setenv("MODA_HOME", str(tmp_path / "home"))
+    folder, out = tmp_path / "notebooks", tmp_path / "build" / "course"
+    folder.mkdir()
+    for module in (course, pages):
+        monkeypatch.setattr(module, "NOTEBOOKS", folder)
+    for stem in ("08_ablations", "09_scaling_out"):
+        nbformat.write(small_notebook(f"print('{stem}')"), folder / f"{stem}.ipynb")
+    environment = running.kernel_environment(tmp_path / "home")
+
+    def run(number, profile="mini"):
+        paths = running.select(folder, ".ipynb", [number])
+        assert course.run(paths, get_profile(profile), environment, out) == 0
+        return (out / "index.html").read_text()
+
+    index = run("08")
+    assert "<code>make course-scale</code> adds its page here" in index
+    assert "executed" in index and "1 notebook in" in index
+    assert 'href="09_scaling_out.html"' not in index
+    index = run("09")
+    assert "make course-scale" not in index
+    assert "2 notebooks in" in index
+    for stem in ("08_ablations", "09_scaling_out"):
+        assert f'<a href="{stem}.html">' in index
+        assert stem in (out / f"{stem}.html").read_text()
+    assert 'class="next" href="09_scaling_out.html"' in (out / "08_ablations.html").read_text()
+    for name, stem in (("course", "08_ablations"), ("course-scale", "09_scaling_out")):
+        assert list(read_json(out / f"{name}.json")["notebooks"]) == [stem]
+    index = run("09", "full")
+    assert "profile full" in index and "profile mini" not in index
+    assert not (out / "08_ablations.html").exists()
 
 
 def test_a_notebook_without_title_is_refused():

@@ -6,14 +6,17 @@
 
 Runs the code of the notebooks in order, each in a kernel of its own, stops at the first that
 fails, and never changes a notebook. Artefacts go where MODA_HOME says (default artifacts/);
-MODA_PROFILE (default mini) and MODA_DATA_DIR choose models and photos.
+MODA_PROFILE (default mini) and MODA_DATA_DIR choose models and photos. What was executed stays in
+executed/ beside the pages' folder: a later run with the same profile and photos adds its pages.
 """
 
 import argparse
 import os
 import platform
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +26,7 @@ import pyarrow.parquet
 from running import (
     NOTEBOOKS,
     ROOT,
+    SEPARATE,
     Cost,
     NotebookFailed,
     execute,
@@ -35,6 +39,8 @@ sys.path.insert(0, str(ROOT))
 from moda_utils.profiles import Profile, get_profile
 from moda_utils.storage import atomic_dir, write_json
 from pages import Card, Stamp, card_picture, read_lesson, write_index, write_page
+
+COMMAND = "make course-scale"  # runs what is separate
 
 
 def run(paths: Sequence[Path], profile: Profile, environment: dict[str, str], out: Path) -> int:
@@ -63,19 +69,57 @@ def run(paths: Sequence[Path], profile: Profile, environment: dict[str, str], ou
 
     # Pages come last: only then is the number of items known to every one of them.
     stamp = Stamp(profile.name, profile.data_label, _items(profile), date.today().isoformat())
-    cards = []
-    with atomic_dir(out) as folder:
-        for position, (notebook, cost) in enumerate(zip(notebooks, costs, strict=True)):
-            headings = write_page(notebook, lessons, position, stamp, cost.seconds, folder, out)
-            picture = card_picture(notebook)
-            card = Card(lessons[position], cost.seconds, cost.peak_bytes, picture, headings)
-            cards.append(card)
-        write_index(cards, stamp, folder)
-        write_json(folder / "course.json", _summary(profile, stamp, cards))
+    for notebook, cost in zip(notebooks, costs, strict=True):
+        of = {"home": profile.home.name, "date": stamp.date}  # the name tells profile and photos
+        notebook.metadata["course"] = of | asdict(cost)
+    ran = {path.stem: notebook for path, notebook in zip(paths, notebooks, strict=True)}
+    executed = out.parent / "executed"
+    site = dict(sorted((_earlier(executed, profile.home.name) | ran).items()))
+    with atomic_dir(out) as folder, atomic_dir(executed) as kept:
+        cards = _write_site(site, stamp, folder, out)
+        for stem, notebook in site.items():
+            nbformat.write(notebook, kept / f"{stem}.ipynb")
+        for summary in out.glob("*.json"):
+            shutil.copy(summary, folder)
+        name = "course-scale" if {path.name[:2] for path in paths} <= SEPARATE else "course"
+        own = [card for card in cards if card.lesson.stem in ran]
+        write_json(folder / f"{name}.json", _summary(profile, stamp, own))
     peak = max(cost.peak_bytes for cost in costs)
     print(f"All done in {sum(c.seconds for c in costs):.0f} s, at most {peak / 1e9:.2f} GB.")
     print(f"Open {relative(out / 'index.html')}")
     return 0
+
+
+def _earlier(executed: Path, home: str) -> dict[str, nbformat.NotebookNode]:
+    """By stem, what runs with the same profile and photos have left of notebooks that exist."""
+    found = {}
+    for path in executed.glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        alike = notebook.metadata["course"]["home"] == home
+        if alike and (NOTEBOOKS / path.name).exists():
+            found[path.stem] = notebook
+    return found
+
+
+def _write_site(
+    site: Mapping[str, nbformat.NotebookNode], stamp: Stamp, folder: Path, out: Path
+) -> list[Card]:
+    """Pages of executed notebooks and their index; returns the cards of the pages."""
+    lessons = [read_lesson(notebook, stem) for stem, notebook in site.items()]
+    cards = []
+    for position, notebook in enumerate(site.values()):
+        of = notebook.metadata["course"]
+        when = replace(stamp, date=of["date"])
+        headings = write_page(notebook, lessons, position, when, of["seconds"], folder, out)
+        picture = card_picture(notebook)
+        card = Card(lessons[position], of["seconds"], of["peak_bytes"], picture, headings)
+        cards.append(card)
+    others = [path for path in select(NOTEBOOKS, ".ipynb") if path.stem not in site]
+    apart = []
+    if {path.name[:2] for path in others} <= SEPARATE:  # the course is whole but for these
+        apart = [read_lesson(nbformat.read(path, as_version=4), path.stem) for path in others]
+    write_index([*cards, *(Card(lesson, command=COMMAND) for lesson in apart)], stamp, folder)
+    return cards
 
 
 def _items(profile: Profile) -> int | None:
@@ -86,7 +130,7 @@ def _items(profile: Profile) -> int | None:
 
 
 def _summary(profile: Profile, stamp: Stamp, cards: Sequence[Card]) -> dict:
-    """course.json: what `make results` stores of a run."""
+    """course.json, or course-scale.json: what `make results` stores of a run."""
     return {
         "profile": profile.name,
         "data": profile.data_label,

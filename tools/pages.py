@@ -83,13 +83,17 @@ class Heading(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """One executed notebook as the index shows it. `picture` is a data URI or empty."""
+    """One notebook as the index shows it. `picture` is a data URI or empty.
+
+    A notebook that has no page yet has a `command` that runs it, and no cost.
+    """
 
     lesson: Lesson
-    seconds: float
-    peak_bytes: int
-    picture: str
+    seconds: float = 0
+    peak_bytes: int = 0
+    picture: str = ""
     headings: Sequence[Heading] = ()
+    command: str = ""
 
 
 def read_lesson(notebook: nbformat.NotebookNode, stem: str) -> Lesson:
@@ -183,7 +187,7 @@ def write_page(
 
 
 def write_index(cards: Sequence[Card], stamp: Stamp, out: Path) -> Path:
-    """Write index.html: a card for each executed notebook, and a search over their headings."""
+    """Write index.html: a card for each notebook, and a search over the headings of all pages."""
     photos = "drawn clothes" if stamp.data == "drawn" else "real product photos"
     models = "FashionCLIP and OPT-125M"
     if stamp.profile == "mini":
@@ -193,19 +197,18 @@ def write_index(cards: Sequence[Card], stamp: Stamp, out: Path) -> Path:
         "another source. The same code runs small models and large ones, on drawn and real photos."
     )
     chips = "".join(f'<span class="chip">{html.escape(chip)}</span> ' for chip in stamp.chips())
-    total = sum(card.seconds for card in cards)
+    total, ran = sum(card.seconds for card in cards), sum(not card.command for card in cards)
     core = [card for card in cards if card.lesson.core]
     extras = [card for card in cards if not card.lesson.core]
-    sections = _cards("The course", core, stamp)
-    if extras:
-        sections += _cards("Extras", extras, stamp)
+    parts = {"The course": core, "Extras": extras}
+    sections = "\n".join(_cards(name, some, stamp) for name, some in parts.items() if some)
     inner = f"""<header class="bar"><a class="home" href="index.html">MODA course</a></header>
 <main class="index">
 <h1>Train a small vision-language model</h1>
 <p class="lead">From a folder of shop photos to a model that describes them: FashionCLIP looks,
 a projection translates, OPT-125M writes. {honest}</p>
 <p>{chips}<span class="stamp" style="margin:0 0 0 .4rem">executed {stamp.date},
-{len(cards)} notebook{"s" if len(cards) > 1 else ""} in {duration(total)}</span></p>
+{ran} notebook{"s" if ran > 1 else ""} in {duration(total)}</span></p>
 {_search(cards)}
 {sections}
 </main>
@@ -222,13 +225,20 @@ def _cards(heading: str, cards: Sequence[Card], stamp: Stamp) -> str:
             if card.picture
             else f'<span class="number">{lesson.number}</span>'
         )
+        name = f"{lesson.number}. {html.escape(lesson.title)}"
+        cost = (
+            f'<span class="chip">{stamp.profile} · {stamp.data}</span>'
+            f"<span>{duration(card.seconds)}</span>"
+            f"<span>{card.peak_bytes / 1e9:.1f} GB memory</span>"
+        )
+        if card.command:
+            cost = f"<span>Not run yet: <code>{card.command}</code> adds its page here.</span>"
+        else:
+            name = f'<a href="{lesson.page}">{name}</a>'
         items.append(
             f'<li class="card"><div class="picture" aria-hidden="true">{picture}</div>'
-            f'<div class="words"><h3><a href="{lesson.page}">{lesson.number}. '
-            f"{html.escape(lesson.title)}</a></h3><p>{html.escape(lesson.promise)}</p>"
-            f'<div class="cost"><span class="chip">{stamp.profile} · {stamp.data}</span>'
-            f"<span>{duration(card.seconds)}</span>"
-            f"<span>{card.peak_bytes / 1e9:.1f} GB memory</span></div></div></li>"
+            f'<div class="words"><h3>{name}</h3><p>{html.escape(lesson.promise)}</p>'
+            f'<div class="cost">{cost}</div></div></li>'
         )
     return f"<h2>{heading}</h2>\n<ul class='cards'>{''.join(items)}</ul>"
 

@@ -26,7 +26,7 @@ from moda_utils.storage import atomic_path, read_json, write_json
 from pages import duration, read_lesson
 
 RESULTS = ROOT / "benchmarks" / "results"
-COURSES = ("course", "course-scale")  # folders in build/ of `make course` and `make course-scale`
+COURSES = ("course", "course-scale")  # what `make course` and `make course-scale` leave
 
 
 def collect() -> list[Path]:
@@ -36,7 +36,7 @@ def collect() -> list[Path]:
     prefix = f"{profile.home.name}-{_device()}"
     written = []
     for name in COURSES:
-        path = ROOT / "build" / name / "course.json"
+        path = ROOT / "build" / "course" / f"{name}.json"
         if not path.exists():
             continue
         course = read_json(path)
