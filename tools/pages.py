@@ -207,7 +207,7 @@ def write_index(cards: Sequence[Card], stamp: Stamp, out: Path) -> Path:
 <h1>Train a small vision-language model</h1>
 <p class="lead">From a folder of shop photos to a model that describes them: FashionCLIP looks,
 a projection translates, OPT-125M writes. {honest}</p>
-<p>{chips}<span class="stamp" style="margin:0 0 0 .4rem">executed {stamp.date},
+<p>{chips}<span class="stamp" style="margin:0 0 0 .4rem">last executed {stamp.date},
 {ran} notebook{"s" if ran > 1 else ""} in {duration(total)}</span></p>
 {_search(cards)}
 {sections}

@@ -228,7 +228,7 @@ for size, count in trained.items():
         print(f"    {name:20} {4 * count / 1e6 / speed:7.2f} ms")
 
 # %% [markdown]
-# Two things make a step of MODA cheap. The encoder is frozen, so its embeddings are computed once and for all, and what is left of a photo is one place in a short sequence. That is fine for one GPU, and bad for many: little arithmetic to share, and all gradients to exchange. Where a GPU does its step in less time than the link's line says, a second one would make training slower, not faster.
+# Two things make a step of MODA cheap. The encoder is frozen, so its embeddings are computed once and for all, and what is left of a photo is one place in a short sequence. That is fine for one GPU, and bad for many: there is little arithmetic to share, all gradients have to be exchanged, and the optimizer's part of a step is not shared at all, for each process changes all weights of its own copy. Where a GPU does its step in less time than the link's line says, a second one would make training slower, not faster.
 #
 # > **In `mini`:** the model is tiny and a processor slow, so the exchange looks cheap.
 # >
@@ -236,7 +236,7 @@ for size, count in trained.items():
 #
 # It pays where the encoder learns too, sequences are long, or the model is too large for one GPU; for the last there is [FSDP](https://pytorch.org/docs/stable/fsdp.html), which spreads the weights themselves.
 #
-# What did two processes of one core each bring, where it was measured?
+# What did two processes of one core each bring, where it was measured? A factor near one would mean: nothing.
 
 # %%
 if scaling:
@@ -533,7 +533,7 @@ pd.DataFrame(kept).T.rename_axis("at this catalogue's sizes")
 #
 # * **Arithmetic first**: photos / rate, and then compare with a night. Nothing else tells whether one machine is enough.
 # * **Machines buy time, not money**; faster programs buy both.
-# * **Data parallel training is exact** if each share divides by the tokens of all. MODA's steps are so short that the exchange eats the gain.
+# * **Data parallel training is exact** if each share divides by the tokens of all. MODA's steps are so short that what can't be shared, and the exchange, may eat the gain.
 # * **A file per shard** is all it takes to survive any stop: what has a file is done.
 # * **Flat memory** comes from handing out little at a time; look at what still grows.
 # * **The bottleneck moves**: behind a fast model stand decoding and resizing.
