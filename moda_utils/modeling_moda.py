@@ -88,8 +88,7 @@ class ModaForConditionalGeneration(hf.PreTrainedModel, hf.GenerationMixin):
     @classmethod
     def from_backbones(cls, vision: Source, language: Source, **config: Any) -> Self:
         """Join a CLIP checkpoint and a causal language model by a fresh projection, in float32:
-        OPT is stored in float16, too coarse to train in. `config`: fields of `ModaConfig`.
-        """
+        OPT is stored in float16, too coarse to train in. `config`: fields of `ModaConfig`."""
         encoder = load_checkpoint(VisionTower, vision, dtype=torch.float32)
         decoder = load_checkpoint(hf.AutoModelForCausalLM, language, dtype=torch.float32)
         words, head = decoder.get_input_embeddings().weight, decoder.get_output_embeddings().weight
@@ -135,15 +134,16 @@ class ModaForConditionalGeneration(hf.PreTrainedModel, hf.GenerationMixin):
         """Predict each next token of `[image] input_ids`; logits are (B, 1 + T, vocabulary).
 
         `input_ids`, `attention_mask` and `labels` are (B, T), padded on the right; labels are -100
-        where nothing is asked. `num_items_in_batch` divides the loss (default: count of labels).
-        """
-        if attention_mask is not None:
-            attention_mask = F.pad(attention_mask, (1, 0), value=1)  # (B, 1 + T)
+        where nothing is asked. `num_items_in_batch` divides the loss (default: count of labels)."""
         joined = self._join(pixel_values, image_embeds, input_ids)
+        places = joined.shape[1] - input_ids.shape[1]  # of the image: one, more in some variants
+        if attention_mask is not None:
+            attention_mask = F.pad(attention_mask, (places, 0), value=1)  # (B, 1 + T)
         outputs = self.language_model(inputs_embeds=joined, attention_mask=attention_mask, **kwargs)
         if labels is None:
             return CausalLMOutputWithPast(logits=outputs.logits)
         # Place i predicts place i + 1: with the image in front, logits and labels (B, T) meet.
+        labels = F.pad(labels, (places - 1, 0), value=-100)
         logits = outputs.logits[:, :-1].flatten(0, 1).float()  # (B * T, vocabulary)
         total = F.cross_entropy(logits, labels.flatten(), ignore_index=-100, reduction="sum")
         count = (labels != -100).sum() if num_items_in_batch is None else num_items_in_batch

@@ -106,9 +106,8 @@ def model_card(profile: Profile, repo: str) -> str:
     path = profile.evaluation_path("moda")
     result = read_json(path) if path.exists() else None
     parts = [profile.vision.name, profile.language.name]
-    shipped = all(Path(name).is_absolute() for name in parts)
-    names = [f"mini-{Path(name).name.upper()}" if Path(name).is_absolute() else name
-             for name in parts]  # fmt: skip
+    shipped = all(map(os.path.isabs, parts))
+    names = [f"mini-{Path(name).name.upper()}" if os.path.isabs(name) else name for name in parts]
     with safe_open(folder / "model.safetensors", "np") as file:
         parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a dict
     about = ModelCardData(

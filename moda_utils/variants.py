@@ -135,21 +135,6 @@ class VariantForConditionalGeneration(ModaForConditionalGeneration):
         places = self.projection(image_embeds.to(dtype))
         return places.view(len(places), self.config.image_places, -1)
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As MODA's; logits are (B, image_places + T, vocabulary)."""
-        more = (self.config.image_places - 1, 0)  # MODA's counts on one place for the image
-        if attention_mask is not None:
-            attention_mask = F.pad(attention_mask, more, value=1)
-        if labels is not None:
-            labels = F.pad(labels, more, value=-100)
-        return super().forward(input_ids, attention_mask, labels, **kwargs)
-
     def _open_prefix(self, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Let a decoder layer look ahead within the image. Padding stands behind all that counts,
         so it needs no mask; nor does a single new place, which sees all places before it."""

@@ -77,6 +77,7 @@ def test_without_a_model_the_notebook_is_named(tmp_path, monkeypatch):
         demo.page()
 
 
+@pytest.mark.filterwarnings("ignore:::gradio")
 @pytest.mark.parametrize(
     ("options", "kind"), [([], FastModa), (["--float32"], ModaForConditionalGeneration)]
 )
