@@ -274,9 +274,9 @@ def sequence_bytes(model: Any, tokens: int) -> int:
     return tokens * (cache + work) * model.dtype.itemsize
 
 
-def fitting_batch_size(model: Any, tokens: int, most: int = 64, room: int | None = None) -> int:
+def fitting_batch_size(model: Any, tokens: int, room: int | None = None) -> int:
     """Sequences of so many tokens that fit into `room` bytes (default: the free ones) at once: a
-    power of two."""
+    power of two, 64 at most."""
     room = free_memory(model.device) if room is None else room
     fits = int(0.8 * room) // sequence_bytes(model, tokens)
-    return min(most, 1 << max(fits.bit_length() - 1, 0))
+    return min(64, 1 << max(fits.bit_length() - 1, 0))

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .answers import (
     Answer,
     Summary,
@@ -46,16 +44,10 @@ class Captioner:
         self.prompt, self.max_new_tokens = prompt, max_new_tokens
 
     @classmethod
-    def load(
-        cls,
-        profile: Profile,
-        prompt: str = PROMPT_I,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> "Captioner":
-        """Load the profile's captioner (see `load_writer`)."""
+    def load(cls, profile: Profile, prompt: str = PROMPT_I, **where: Any) -> "Captioner":
+        """Load the profile's captioner; `where` are `device` and `dtype` of `load_writer`."""
         checkpoint = profile.captioner
-        model = load_writer(Phi3VisionForConditionalGeneration, checkpoint, device, dtype)
+        model = load_writer(Phi3VisionForConditionalGeneration, checkpoint, **where)
         processor = load_checkpoint(Phi3VisionProcessor, checkpoint, num_crops=profile.num_crops)
         return cls(model, processor, prompt)
 

@@ -336,16 +336,16 @@ def assign_splits(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return frame.assign(split=frame["group"].map(chosen))
 
 
-def same_three(frame: pd.DataFrame, n: int = 3) -> pd.DataFrame:
+def same_three(frame: pd.DataFrame) -> pd.DataFrame:
     """The items that return in several notebooks, so that their descriptions can be compared.
 
-    Of each of the `n` most frequent product types of the test split the first item by its id.
+    Of each of the three most frequent product types of the test split the first item by its id.
     """
     test = frame[frame["split"] == "test"].sort_values("product_id", kind="stable")
     counts = test["product_type"].value_counts()
     first = test.drop_duplicates("product_type").set_index("product_type", drop=False)
     order = sorted(counts.index, key=lambda kind: (-counts[kind], kind))
-    return first.loc[order[:n]].reset_index(drop=True)
+    return first.loc[order[:3]].reset_index(drop=True)
 
 
 # ---------------------------------------------------------------------------------------------

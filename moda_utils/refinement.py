@@ -11,7 +11,6 @@ from string import Template
 from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
 from transformers import Phi3ForCausalLM, PreTrainedTokenizerFast
 
 from .answers import (
@@ -89,15 +88,9 @@ class Refiner:
             raise ValueError("The tokenizer has no chat template: not one of an instruct model.")
 
     @classmethod
-    def load(
-        cls,
-        profile: Profile,
-        prompt: str = PROMPT_II,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> "Refiner":
-        """Load the profile's refiner (see `load_writer`)."""
-        model = load_writer(Phi3ForCausalLM, profile.refiner, device, dtype)
+    def load(cls, profile: Profile, prompt: str = PROMPT_II, **where: Any) -> "Refiner":
+        """Load the profile's refiner; `where` are `device` and `dtype` of `load_writer`."""
+        model = load_writer(Phi3ForCausalLM, profile.refiner, **where)
         return cls(model, load_checkpoint(PreTrainedTokenizerFast, profile.refiner), prompt)
 
     def prepare(self, item: Item) -> Turns:
@@ -278,7 +271,7 @@ def refine_items(
     )
 
 
-def refine_from_profile(profile: Profile, refiner: Refiner | None = None) -> Summary:
+def refine_from_profile(profile: Profile) -> Summary:
     """Notebook 03 in one call: refine every captioned item, write `dataset/`.
 
     Raises:
@@ -289,7 +282,7 @@ def refine_from_profile(profile: Profile, refiner: Refiner | None = None) -> Sum
     items = captioned_items(catalog, captions)
     if not items:
         raise ValueError("No photo has a caption of this captioner yet: run notebook 02 first.")
-    refiner = refiner or Refiner.load(profile)
+    refiner = Refiner.load(profile)
     journal = refined_journal(profile, items, refiner.prompt, refiner.max_new_tokens)
     summary = refine_items(items, refiner, journal)
     texts = texts_of(catalog, raw=captions.done(), refined=journal.done())

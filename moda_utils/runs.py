@@ -136,7 +136,7 @@ class RunFolder:
         processor: ModaProcessor,
         optimizer: Optimizer,
         schedule: LRScheduler,
-        main: bool = True,
+        main: bool,
     ):
         self.folder, self.model, self.processor = folder, model, processor
         self.optimizer, self.schedule = optimizer, schedule
@@ -149,7 +149,7 @@ class RunFolder:
     def minutes_unsaved(self) -> float:
         return (time.monotonic() - self._saved) / 60
 
-    def open(self, passport: dict[str, Any], if_exists: str = "continue") -> bool:
+    def open(self, passport: dict[str, Any], if_exists: str) -> bool:
         """Go on from what the folder holds. True: nothing to train, the best weights are loaded.
 
         Args:

@@ -67,15 +67,15 @@ class Queries(nn.Module):
     (B, patches, inputs) to (B, places, outputs).
     """
 
-    def __init__(self, inputs: int, places: int, outputs: int, layers: int = 2, heads: int = 4):
+    def __init__(self, inputs: int, places: int, outputs: int):
         super().__init__()
         layer = nn.TransformerDecoderLayer(
-            outputs, heads, 2 * outputs, dropout=0.0, activation="gelu", batch_first=True,
-            norm_first=True,
+            outputs, nhead=4, dim_feedforward=2 * outputs, dropout=0.0, activation="gelu",
+            batch_first=True, norm_first=True,
         )  # fmt: skip
         self.inputs = nn.Linear(inputs, outputs)
         self.queries = nn.Parameter(torch.randn(places, outputs))
-        self.layers = nn.TransformerDecoder(layer, layers, norm=nn.LayerNorm(outputs))
+        self.layers = nn.TransformerDecoder(layer, num_layers=2, norm=nn.LayerNorm(outputs))
         self.outputs = nn.Linear(outputs, outputs)
 
     def forward(self, patches: Tensor) -> Tensor:
