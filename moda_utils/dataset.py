@@ -235,8 +235,7 @@ def _named(model: str) -> str:
 def known_biases(frame: pd.DataFrame) -> list[str]:
     """What a model could learn from these items instead of looking: sentences, from the data."""
     found = []
-    columns = ("gender", "category", "product_type", "colour", "usage")
-    for column in columns:
+    for column in ("gender", "category", "product_type", "colour", "usage"):
         shares = frame[column].value_counts(normalize=True)
         top = shares.index[0] or "no entry"
         found.append(f"`{column}`: {len(shares)} values; {top} alone is {shares.iloc[0]:.0%}.")
