@@ -35,6 +35,7 @@ from transformers import (
     Phi3ForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.utils import cached_file
 
 from moda_utils.storage import read_json, write_json
@@ -47,8 +48,8 @@ IMAGE_TAG = re.compile(r"<\|image_(\d+)\|>")
 # CLIP ViT-L/14 at 336 pixels. The public config.json leaves it out: the original code held it.
 CLIP_LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24}
 CLIP_LARGE |= {"num_attention_heads": 16, "image_size": 336, "patch_size": 14}
-CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
-CLIP_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+CLIP_MEAN = torch.tensor(OPENAI_CLIP_MEAN).view(3, 1, 1)
+CLIP_STD = torch.tensor(OPENAI_CLIP_STD).view(3, 1, 1)
 
 
 Photos = Image.Image | Sequence[Image.Image] | None
@@ -134,7 +135,8 @@ class Phi3VisionProcessor:
     ):
         self.image_processor, self.tokenizer = image_processor, tokenizer
         self.stop_ids: list[int] = tokenizer.convert_tokens_to_ids(list(STOP_TOKENS))
-        self.pad_id: int = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+        tokenizer.pad_token = "<|endoftext|>"
+        self.pad_id: int = tokenizer.pad_token_id
         if missing := [token for token in STOP_TOKENS if token not in tokenizer.vocab]:
             raise ValueError(f"The tokenizer lacks {', '.join(missing)}: not one of Phi-3 Vision.")
 
@@ -196,11 +198,8 @@ class Phi3VisionProcessor:
             others end in zeros, which are never looked at) and image_grids [P, 2] int64.
         """
         # Padding stands on the left: generation appends on the right, to all prompts at once.
-        length = max(len(ids) for ids, _, _ in encoded)
-        batch = {
-            "input_ids": [[self.pad_id] * (length - len(ids)) + ids for ids, _, _ in encoded],
-            "attention_mask": [[0] * (length - len(ids)) + [1] * len(ids) for ids, _, _ in encoded],
-        }
+        prompts = {"input_ids": [ids for ids, _, _ in encoded]}
+        batch = dict(self.tokenizer.pad(prompts, padding_side="left"))
         if tiles := [photo for _, photos, _ in encoded for photo in photos]:
             batch["pixel_values"] = nn.utils.rnn.pad_sequence(tiles, batch_first=True)
             batch["image_grids"] = [grid for _, _, grids in encoded for grid in grids]

@@ -4,7 +4,6 @@ Nothing here runs by itself: a repository is made private unless asked otherwise
 read where it is needed, passed on, and neither stored nor shown.
 """
 
-import math
 import os
 import sys
 from contextlib import suppress
@@ -12,13 +11,13 @@ from pathlib import Path
 from string import Template
 from typing import Any, Literal
 
+import torch
 from huggingface_hub import CommitOperationAdd, EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
-from safetensors import safe_open
 
 from moda_utils.dataset import load_dataset_dir
 from moda_utils.evaluation import CRITERIA
-from moda_utils.modeling_moda import ModaConfig
+from moda_utils.modeling_moda import ModaConfig, ModaForConditionalGeneration
 from moda_utils.profiles import Profile
 from moda_utils.serving import NOTES
 from moda_utils.storage import read_json, require
@@ -108,8 +107,8 @@ def model_card(profile: Profile, repo: str) -> str:
     parts = [profile.vision.name, profile.language.name]
     shipped = all(map(os.path.isabs, parts))
     names = [f"mini-{Path(name).name.upper()}" if os.path.isabs(name) else name for name in parts]
-    with safe_open(folder / "model.safetensors", "np") as file:
-        parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a dict
+    with torch.device("meta"):  # shapes without memory
+        parameters = ModaForConditionalGeneration(config).num_parameters()
     about = ModelCardData(
         language="en",
         license="mit" if shipped else "other",
