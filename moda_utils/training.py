@@ -8,6 +8,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -108,8 +109,10 @@ def accumulate(
         batch = collate(tokens, share if len(share) else rows[:1])
         if not len(share):
             batch["labels"].fill_(-100)  # more GPUs than items: this one only keeps in step
-        loss = model(**batch, num_items_in_batch=count).loss
-        accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over GPUs
+        # GPUs exchange gradients in the last batch, for all of them: once a step.
+        with nullcontext() if rows is batches[-1] else accelerator.no_sync(model):
+            loss = model(**batch, num_items_in_batch=count).loss
+            accelerator.backward(loss * accelerator.num_processes)  # they are averaged over GPUs
         losses.append(loss.detach())
     return accelerator.reduce(torch.stack(losses), "sum"), count
 

@@ -92,7 +92,11 @@ class Machine:
 
     def run(self, notebook: nbformat.NotebookNode, folder: Path, **environment: str) -> None:
         client = NotebookClient(
-            notebook, timeout=600, kernel_name=KERNEL, resources={"metadata": {"path": str(folder)}}
+            notebook,
+            timeout=600,
+            startup_timeout=180,
+            kernel_name=KERNEL,
+            resources={"metadata": {"path": str(folder)}},
         )
         client.execute(env=self.environment | environment)
 

@@ -10,6 +10,7 @@ from browser import browser  # noqa: F401 - a fixture
 from bs4 import BeautifulSoup
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 from test_notebooks import NOTEBOOKS
 
 import pages
@@ -68,6 +69,17 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
+def wait(browser, until):  # noqa: F811
+    WebDriverWait(browser, 60).until(lambda _: until())
+
+
+def arrive(browser, wanted: str) -> str:  # noqa: F811
+    """Wait for the page that a click or a key leads to, for they don't; returns its name."""
+    whole = "return document.readyState === 'complete'"
+    wait(browser, lambda: browser.current_url == wanted and browser.execute_script(whole))
+    return wanted.rsplit("/", 1)[1]
+
+
 every_page = pytest.mark.parametrize("name", ["index", *(path.stem for path in NOTEBOOKS)])
 
 
@@ -114,9 +126,9 @@ def test_search_finds_a_heading_and_leads_there(browser, site):  # noqa: F811
     assert f"{len(found)} heading" in browser.find_element(By.CSS_SELECTOR, "[role=status]").text
     wanted = found[0].find_element(By.TAG_NAME, "a").get_attribute("href")
     field.send_keys(Keys.ENTER)
-    assert browser.current_url == wanted
-    top = "return document.querySelector(':target').getBoundingClientRect().top"
-    assert -5 < browser.execute_script(top) < 200
+    arrive(browser, wanted)
+    top = "return document.querySelector(':target')?.getBoundingClientRect().top ?? -1000"
+    wait(browser, lambda: -5 < browser.execute_script(top) < 200)
     browser.show(site / "index.html")
     browser.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys("no such heading")
     assert browser.find_elements(By.CSS_SELECTOR, hits) == []
@@ -147,11 +159,14 @@ def test_on_a_phone_a_figure_is_whole_and_grows_when_touched(browser, site):  # 
 
 def test_cards_and_steps_lead_through_the_course(browser, site):  # noqa: F811
     browser.show(site / "index.html")
-    browser.find_element(By.CSS_SELECTOR, ".card a").click()
-    visited = [browser.current_url.rsplit("/", 1)[1]]
+    card = browser.find_element(By.CSS_SELECTOR, ".card a")
+    wanted = card.get_attribute("href")
+    card.click()
+    visited = [arrive(browser, wanted)]
     while following := browser.find_elements(By.CSS_SELECTOR, ".pager .next"):
+        wanted = following[0].get_attribute("href")
         browser.execute_script("arguments[0].click()", following[0])
-        visited.append(browser.current_url.rsplit("/", 1)[1])
+        visited.append(arrive(browser, wanted))
     assert visited == [f"{path.stem}.html" for path in NOTEBOOKS]
 
 

@@ -5,8 +5,10 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -340,25 +342,103 @@ def shop_of_full(tmp_path, monkeypatch) -> Path:
     return get_profile().home
 
 
+# As on two GPUs; without one, the processes talk by gloo. `--cpu` would start a single one.
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+LAUNCH += ["--main_process_port", "0"]
+
+# Python runs this in each process: which of them puts which file in its place?
+NOTE_WRITERS = """
+import os, sys
+
+def note(event, arguments):
+    if event == "os.rename":
+        with open(os.environ["WRITERS"], "a") as file:
+            file.write(f"{os.getpid()} {arguments[1]}\\n")
+
+sys.addaudithook(note)
+"""
+
+
+def start_training(
+    folder: Path, run: str, start: list[str], writers: str = "others"
+) -> subprocess.Popen:
+    """Train by the recipe in a folder, which the names of the files that are written go to, too."""
+    (folder / "sitecustomize.py").write_text(NOTE_WRITERS)
+    options = ["--config", str(folder / "recipe.toml"), "--run", run, "--captions", "template"]
+    return subprocess.Popen(
+        [*start, "-m", "moda_utils.training", *options],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(folder), "WRITERS": str(folder / writers)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.mark.slow
 def test_accelerate_gives_two_processes_the_losses_of_one(shop_of_full, tmp_path):
-    recipe = "epochs = 3\nbatch_size = 16\naccumulation = 2\nsnapshot_epochs = [2]\n"
-    (tmp_path / "recipe.toml").write_text(recipe)
-    # As on two GPUs; without one, the processes talk by gloo. `--cpu` would start a single one.
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", "0"]
-    for name, start in (("one", []), ("two", launch)):
-        module = ["-m", "moda_utils.training", "--config", str(tmp_path / "recipe.toml")]
-        command = [sys.executable, *start, *module, "--run", name, "--captions", "template"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("Finished:") == 1, done.stdout  # one of two speaks and writes
-        assert done.stdout.count("2 processes share each step.") == (name == "two"), done.stdout
+    """The two are killed on the way, and go on."""
+    recipe = "epochs = 8\nbatch_size = 16\naccumulation = 2\nsnapshot_epochs = [2, 8]\n"
+    (tmp_path / "recipe.toml").write_text(recipe + "save_minutes = 0.0\n")
     one, two = (shop_of_full / "runs" / name for name in ("one", "two"))
+    with start_training(tmp_path, "two", LAUNCH) as broken:
+        while not (two / "state.pt").exists() and broken.poll() is None:
+            time.sleep(0.005)
+        for process in psutil.Process(broken.pid).children(recursive=True):
+            process.kill()
+        said, beside = broken.communicate()
+    assert broken.returncode != 0 and "Finished:" not in said, f"not killed in time: {said}{beside}"
+    for name, start in (("one", [sys.executable]), ("two", LAUNCH)):
+        with start_training(tmp_path, name, start, f"writers of {name}") as process:
+            said, beside = process.communicate()
+        assert process.returncode == 0, beside
+        assert said.count("Finished:") == 1, said  # one of two speaks
+        assert said.count("2 processes share each step.") == (name == "two"), said
+        assert said.count("two goes on in epoch") == (name == "two"), said
+        lines = (tmp_path / f"writers of {name}").read_text().splitlines()
+        written = [line.split(" ", 1) for line in lines if f"/runs/{name}/" in line]
+        assert len({process for process, _ in written}) == 1, written  # and writes
+        files = [Path(path).name for _, path in written]
+        assert files.count("best") >= 1 and files.count("epoch-08.safetensors") == 1
     assert_close(load_history(two), load_history(one), 1e-4)
     files = {path.relative_to(one) for path in one.rglob("*")}
     assert files == {path.relative_to(two) for path in two.rglob("*")}
     best, same = (load_file(run / "best" / "model.safetensors") for run in (one, two))
     for name, weight in best.items():
         torch.testing.assert_close(weight, same[name], rtol=1e-2, atol=1e-4)  # float16
+
+
+EXCHANGES = """
+import sys
+sys.path[:0] = [{tests!r}, {root!r}]
+from pathlib import Path
+import torch
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from test_training import build, examples
+from moda_utils.training import accumulate, make_accelerator, tokenize
+
+accelerator, exchanges = make_accelerator(), 0
+model, processor = build(Path({parts!r}))
+ready = accelerator.prepare(model)
+
+def exchange(state, bucket):
+    global exchanges
+    exchanges += 1
+    return allreduce_hook(state, bucket)
+
+ready.register_comm_hook(None, exchange)
+tokens = tokenize(processor, examples(48))
+accumulate(ready, accelerator, tokens, list(torch.arange(48).split(8)))
+print(f"{{accelerator.num_processes}} processes, exchanges: {{exchanges}}", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_gradients_are_exchanged_once_a_step(folder, tmp_path):
+    """Not once a batch, of which this step has six; the tiny model goes in one piece."""
+    code = EXCHANGES.format(tests=str(Path(__file__).parent), root=str(ROOT), parts=str(folder))
+    (tmp_path / "exchanges.py").write_text(code)
+    command = [*LAUNCH, str(tmp_path / "exchanges.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.count("2 processes, exchanges: 1\n") == 2, done.stdout + done.stderr
