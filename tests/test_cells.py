@@ -1,12 +1,15 @@
 """Single cells: run twice in a row, and sections begun in a fresh kernel.
 
 The notebooks run in order in one home, with the mini profile; a notebook that is chosen alone
-(`-k 05`) needs what the earlier ones leave, so choose those too.
+(`-k 05`) needs what the earlier ones leave, so choose those too. Sections run alone as well
+(`-k "fresh_kernel and not 09"`): what they start from is made before.
 """
 
 import copy
 import difflib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -124,14 +127,23 @@ def sections() -> list[tuple[Path, int, int]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def filled(home) -> Path:
+    """The home with all artefacts of 01 to 05: those that the notebooks above have left, or new."""
+    code = 'from moda_utils import catch_up; catch_up("07", go=True, captions=True)'
+    environment = kernel_environment(home) | {"MODA_PROFILE": "mini", "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+    return home
+
+
 @pytest.mark.parametrize(
     ("path", "start", "end"), sections(), ids=[f"{path.stem}-{n}" for path, n, _ in sections()]
 )
-def test_a_section_can_be_begun_in_a_fresh_kernel(path, start, end, home):
+def test_a_section_can_be_begun_in_a_fresh_kernel(path, start, end, filled):
     """The setup cell, the start-here cell, the rest of the section: nothing else is needed."""
     notebook = nbformat.read(path, as_version=4)
     setup = next(n for n, cell in enumerate(notebook.cells) if "setup" in tags(cell))
-    with kernel(notebook, home) as client:
+    with kernel(notebook, filled) as client:
         for index in (setup, *range(start, end)):
             if notebook.cells[index].cell_type == "code":
                 run(client, index)
