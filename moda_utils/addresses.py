@@ -1,9 +1,11 @@
 """Files in a folder, or at an address such as s3://bucket/shop: read, and written whole."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType
@@ -11,9 +13,15 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 ACCESS = "see to address, room, rights and credentials (such as AWS_ACCESS_KEY_ID) on every machine"
 
 
+def shown(text: str) -> str:
+    """The text without the names, keys and passwords that addresses in it may hold."""
+    text = re.sub(r"://\S*@", "://...@", text)  # up to the last @, for a key may hold a slash
+    return re.sub(r"(?i)((key|secret|token|password|sig(nature)?)=)[^&\s]+", r"\1...", text)
+
+
 @contextmanager
 def explained(problem: str, advice: str = ACCESS) -> Iterator[None]:
-    """Make one sentence of what a file system or a network complains about.
+    """Make one sentence of what a file system or a network complains about, without secrets.
 
     Raises:
         RuntimeError: the problem, its cause and what to do.
@@ -23,18 +31,24 @@ def explained(problem: str, advice: str = ACCESS) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowInvalid) as error:
-        raise RuntimeError(f"{problem} ({error}): {advice}, and call again.") from error
+    except (OSError, pa.ArrowException) as error:
+        # From None, for a traceback would show the error, secrets and all.
+        raise RuntimeError(shown(f"{problem} ({error}): {advice}, and call again.")) from None
 
 
 def connect(address: str) -> tuple[FileSystem, str]:
-    """The file system of a folder or an address, and the path in it."""
+    """The file system of a folder or an address, and the path in it.
+
+    Raises:
+        RuntimeError: there is no such kind of address, or it is malformed.
+    """
     uri = address if "://" in address else Path(address).expanduser().resolve().as_uri()
-    return FileSystem.from_uri(uri)
+    with explained(f"{address} is no address that can be used"):
+        return FileSystem.from_uri(uri)
 
 
 def list_files(address: str) -> list[str]:
-    """All whole files at or below an address, sorted; none where there is nothing.
+    """All files at or below an address but hidden ones, sorted; none where there is nothing.
 
     Raises:
         RuntimeError: the address can't be read.
@@ -44,19 +58,21 @@ def list_files(address: str) -> list[str]:
         if files.get_file_info(path).type == FileType.File:
             return [path]
         found = files.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
-    return sorted(f.path for f in found if f.type == FileType.File and f.extension != "part")
+    return sorted(f.path for f in found if f.type == FileType.File and f.base_name[0] != ".")
 
 
 def write(address: str, name: str, save: Callable[[Any], None]) -> None:
     """Let `save` write into a file below an address: whole, or not at all.
+
+    Two that write the same file at once don't meet: each has a file of its own until it is moved.
+    It is hidden, so that nobody reads what a kill has left of it.
 
     Raises:
         RuntimeError: it can't be written.
     """
     with explained(f"{address} can't be written"):
         files, path = connect(address)
-        path = f"{path}/{name}"
-        files.create_dir(path.rpartition("/")[0], recursive=True)
-        with files.open_output_stream(f"{path}.part") as stream:
+        files.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
+        with files.open_output_stream(part := f"{path}/.{uuid4().hex}.part") as stream:
             save(stream)
-        files.move(f"{path}.part", path)
+        files.move(part, f"{path}/{name}")

@@ -197,7 +197,9 @@ Image.init()
 FORMATS = [
     kind for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if kind in Image.OPEN
 ]
-SUFFIXES = tuple(end for end, kind in Image.registered_extensions().items() if kind in FORMATS)
+_ENDINGS = Image.registered_extensions().items()
+# HEIC can't be read, which is better said than passed over.
+SUFFIXES = (*(end for end, kind in _ENDINGS if kind in FORMATS), ".heic", ".heif")
 LARGEST = 89e6  # pixels: a third of a gigabyte; Pillow itself warns a little above
 OPEN_AT_ONCE = min(8, os.cpu_count() or 1)  # photos: eight of the largest are 3 GB already
 # What Pillow raises for files that are no photos, cut off, or absurdly large.

@@ -6,12 +6,12 @@
 PHOTOS is a folder, Parquet files with product_id and image, or an address such as s3://bucket/shop.
 OUT is a folder that all machines see, or an address. The photos are cut into shards. Workers, which
 hold the model, take one after the other and write each into a file of its own,
-`OUT/described/NAME.parquet`, whole or not at all: call again after any stop, and only shards
-without a file are done. Photos that can't be read are listed in `OUT/unreadable/`. RAY_ADDRESS
-names a cluster, as Ray reads it; without it this machine is one.
+OUT/described/NAME.parquet, whole or not at all: call again after any stop, and only shards without
+a file are done. Photos that can't be read are listed in OUT/unreadable/NAME.parquet; delete the
+shard's file in OUT/described to have it done again. RAY_ADDRESS names a cluster, as Ray reads it;
+without it this machine is one. The environment is the place for a store's keys, not its address.
 """
 
-import argparse
 import hashlib
 import json
 import logging
@@ -20,6 +20,7 @@ import re
 import socket
 import sys
 import warnings
+from argparse import ArgumentParser, RawTextHelpFormatter
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -32,7 +33,7 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
-from moda_utils.addresses import connect, explained, list_files, write
+from moda_utils.addresses import connect, explained, list_files, shown, write
 from moda_utils.answers import Answer, run_batches, weights_of
 from moda_utils.captioning import Captioner, captions_journal
 from moda_utils.catalog import SUFFIXES, open_photo
@@ -43,6 +44,7 @@ from moda_utils.serving import generate_texts, load_model
 TEXTS = (*IDS, "model", "prompt_sha", "options_sha", "raw", "description", "status")
 JOIN = "see that it runs and that RAY_AUTH_MODE and RAY_AUTH_TOKEN (or its _PATH) are the same here"
 SCHEMA = pa.schema(dict.fromkeys(TEXTS, pa.utf8()) | {"seconds": pa.float64(), "ended": pa.bool_()})
+LOST = pa.schema({"product_id": pa.utf8(), "reason": pa.utf8()})
 
 
 class Job(NamedTuple):
@@ -113,34 +115,34 @@ def find_shards(source: str, size: int = 256) -> list[Shard]:
 
     Raises:
         ValueError: there is no photo, there are photos beside Parquet files, a Parquet file lacks
-            a column, or two photos have the same id.
+            a column, a photo has no id, or two photos have the same.
         RuntimeError: the address can't be read.
     """
-    paths = list_files(source)
-    shards = [s for path in paths if path.endswith(".parquet") for s in _row_groups(source, path)]
+    paths, where = list_files(source), shown(source)
+    tables = [path for path in paths if path.endswith(".parquet")]
+    shards = [shard for n, path in enumerate(tables) for shard in _groups(source, path, n)]
     photos = [path for path in paths if path.lower().endswith(SUFFIXES)]
     if shards and photos:
-        raise ValueError(f"{source} holds photos and Parquet files: give one or the other.")
+        raise ValueError(f"{where} holds photos and Parquet files: give one or the other.")
     parts = {start: photos[start : start + size] for start in range(0, len(photos), size)}
     shards += [Shard(f"{n:09d}", [Path(p).stem for p in part], part) for n, part in parts.items()]
     counts = Counter(item for shard in shards for item in shard.ids)
     if not counts:
-        raise ValueError(f"There is no photo in {source}: give a folder of photos or of Parquet.")
-    if twice := [item for item, count in counts.items() if count > 1]:
-        raise ValueError(f"{len(twice)} ids are there twice ({', '.join(twice[:3])}): rename them.")
+        raise ValueError(f"There is no photo in {where}: give a folder of photos or of Parquet.")
+    if bad := [str(item) for item, count in counts.items() if count > 1 or item is None]:
+        raise ValueError(f"{len(bad)} ids are missing or twice ({', '.join(bad[:3])}): mend them.")
     return shards
 
 
-def _row_groups(source: str, path: str) -> list[Shard]:
+def _groups(source: str, path: str, number: int) -> list[Shard]:
     with explained(f"{path} can't be read"), connect(source)[0].open_input_file(path) as file:
         table = pq.ParquetFile(file)
         there = {table.schema.column(i).path for i in range(len(table.schema))}
         if missing := {"product_id", "image.bytes"} - there:
             raise ValueError(f"{path} has no {min(missing)}: image is a struct of bytes and path.")
-        stem = re.sub(r"\W+", "-", path.removesuffix(".parquet")).strip("-")
         groups = [table.read_row_group(i, ["product_id"]) for i in range(table.num_row_groups)]
         ids = [group["product_id"].cast(pa.string()).to_pylist() for group in groups]
-        return [Shard(f"{stem}-{i:06d}", ids[i], [path], i) for i in range(len(groups))]
+        return [Shard(f"{number:06d}-{i:06d}", ids[i], [path], i) for i in range(len(groups))]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -171,14 +173,12 @@ class Worker:
             items = [{"image_sha256": "", **image, "product_id": next(ids)} for image in images]
             unreadable = run_batches(items, journal, **asked).unreadable
             lost += [{"product_id": item, "reason": reason} for item, reason in unreadable]
-        if lost:
-            self._write("unreadable", shard, pa.Table.from_pylist(lost))
-        # Last, because it says that the shard is done. A schema, because it may have no row.
-        self._write("described", shard, pa.Table.from_pylist([*rows.values()], SCHEMA))
+        # Schemas, for there may be no row. The descriptions last: they say that the shard is done.
+        described = pa.Table.from_pylist([*rows.values()], SCHEMA)
+        tables = {"unreadable": pa.Table.from_pylist(lost, LOST), "described": described}
+        for folder, table in tables.items():
+            write(self.job.out, f"{folder}/{shard.name}.parquet", partial(pq.write_table, table))
         return {"described": [len(rows)], "unreadable": [len(lost)]}
-
-    def _write(self, folder: str, shard: Shard, table: pa.Table) -> None:
-        write(self.job.out, f"{folder}/{shard.name}.parquet", partial(pq.write_table, table))
 
     def _images(self, shard: Shard) -> Iterator[list[dict[str, Any]]]:
         """Addresses of photos; or what a Parquet file holds of them, a few batches at a time."""
@@ -204,7 +204,7 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
     """Describe all photos of a job that have no description yet.
 
     Args:
-        workers: how many hold the model; each gets a GPU where there are any.
+        workers: how many hold the model, at least one; each gets a GPU where there are any.
         shard_size: photos per file, and what a killed worker repeats at most (of more than 10,000
             shards, Ray hands out a few at a time).
 
@@ -212,18 +212,19 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
         Numbers of photos: described now, unreadable now, and before: in shards that were there.
 
     Raises:
-        ValueError: no photo, an id that is there twice, or `out` belongs to another run.
+        ValueError: no photo, an id that is there twice, or `out` lies among the photos or belongs
+            to another run.
         RuntimeError: an address can't be read or written, a worker can't load the model or dies
             again and again, or there is no Ray at RAY_ADDRESS.
     """
     shards = find_shards(job.source, shard_size)
-    about = job.key | {"photos": fingerprint([[shard.name, shard.ids] for shard in shards])}
-    there, files = list_files(job.out), connect(job.out)[0]
+    run = json.dumps(job.key | {"photos": fingerprint([shard[:2] for shard in shards])}).encode()
+    where, there, (files, folder) = shown(job.out), list_files(job.out), connect(job.out)
     runs = [files.open_input_stream(path).read() for path in there if path.endswith("/run.json")]
-    if there and [json.loads(run) for run in runs] != [about]:
-        raise ValueError(f"{job.out} holds another run or other files: choose another folder.")
-    write(job.out, "run.json", lambda stream: stream.write(json.dumps(about).encode()))
-    done = {Path(path).name for path in there if "/described/" in path}
+    if f"{folder}/".startswith(f"{connect(job.source)[1]}/") or there and runs != [run]:
+        raise ValueError(f"{where} holds another run, files or photos: choose another folder.")
+    write(job.out, "run.json", lambda stream: stream.write(run))
+    done = {Path(path).name for path in there if Path(path).parent.name == "described"}
     todo = [shard for shard in shards if f"{shard.name}.parquet" not in done]
     before = sum(len(shard.ids) for shard in shards) - sum(len(shard.ids) for shard in todo)
     return (_run(job, todo, workers, before) if todo else Counter()) + Counter(before=before)
@@ -237,8 +238,9 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
     # Every pool would start with an alarm; and Ray would wait for a cluster that left its address.
     os.environ.update({"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ADDRESS": "local"} | os.environ)
     # The dashboard of a Ray that starts here would ask three clouds whether this machine is theirs,
-    # even with usage statistics off. Nothing here needs a dashboard.
-    ray._private.node.Node.start_api_server = lambda node, **options: None
+    # even with usage statistics off, and with include_dashboard=False too: Ray has no switch for it
+    # (2.60). Nothing here needs a dashboard.
+    ray._private.node.Node.start_api_server = lambda node, *given, **options: None
     # The package travels to the workers, wherever they are. A Ray that runs already is used as is.
     env = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
     quiet = {"log_to_driver": False, "logging_level": "error", "ignore_reinit_error": True}
@@ -249,8 +251,9 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
         ray.init(runtime_env=env, **quiet)
     ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts photos
     logging.getLogger("ray.data").setLevel("CRITICAL")  # errors come as exceptions, too
-    gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / workers)
-    pool = ray.data.ActorPoolStrategy(size=min(workers, len(todo)), max_tasks_in_flight_per_actor=2)
+    workers, there = max(1, min(workers, len(todo))), int(ray.cluster_resources().get("GPU", 0))
+    gpus = 1 / -(-workers // there) if there else 0  # equal parts, of which each lies on one GPU
+    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
     # Without a bound, Ray would start a worker again for ever that one of its photos kills. It
     # announces another way to set bounds, but there is none yet.
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
@@ -265,27 +268,27 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
                 totals.update(row)
                 bar.update(sum(row.values()))
         except ray.exceptions.RayError as error:
-            died = "A worker died again and again: too little memory, or a photo of its shard."
+            died = "A worker died again and again, of a photo or for want of memory: call again."
             raise RuntimeError([died, *re.findall(r"Error: (.+)", str(error))][-1]) from error
     return totals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("moda_utils.scale", description=__doc__.splitlines()[0])
+    parser = ArgumentParser("moda_utils.scale", None, __doc__, formatter_class=RawTextHelpFormatter)
     parser.add_argument("photos", metavar="PHOTOS", help="folder, Parquet, or an address")
     parser.add_argument("out", metavar="OUT", help="folder for the descriptions")
     parser.add_argument("--workers", type=int, default=1, help="how many hold the model")
     parser.add_argument("--captioner", action="store_true", help="Phi-3 Vision in place of MODA")
     options = parser.parse_args(arguments)
-    profile = get_profile()
-    where, best = (options.photos, options.out), profile.run_dir("moda") / "best"
     try:
+        where, profile = (options.photos, options.out), get_profile()
+        best = profile.run_dir("moda") / "best"
         job = captioner_job(*where, profile) if options.captioner else moda_job(*where, best)
         counts = describe_catalogue(job, options.workers)
     except (ImportError, OSError, ValueError, RuntimeError) as error:
-        print(error, file=sys.stderr)
+        print(shown(str(error)), file=sys.stderr)
         return 1
-    print(", ".join(f"{count} {name}" for name, count in counts.items()), f"-> {options.out}")
+    print(", ".join(f"{count} {name}" for name, count in counts.items()))
     return 0
 
 

@@ -20,8 +20,8 @@ from quiet_handler import QuietHandler
 class FakeBucket(ThreadingHTTPServer):
     """The bucket "shop"; stops when its `with` block ends.
 
-    `files` holds the objects by name. Faults: `closed` refuses everybody; `locked` whoever writes
-    a name that begins so; `failing` is the name of an object that can't be given now.
+    `files` holds the objects by name. Faults: `closed` refuses whoever shows no key; `locked`
+    whoever writes a name that begins so; `failing` is the name of an object that can't be given.
     """
 
     daemon_threads = True
@@ -80,7 +80,7 @@ class _Handler(QuietHandler):
         options = {key: value[0] for key, value in parse_qs(parts.query, True).items()}
         body, writes = self._body(), self.command in ("PUT", "POST", "DELETE")
         locked = writes and server.locked is not None and name.startswith(server.locked)
-        if server.closed or locked:
+        if server.closed and "Authorization" not in self.headers or locked:
             self._fail(403, "AccessDenied")
         elif bucket != "shop":
             self._fail(404, "NoSuchBucket")

@@ -36,18 +36,21 @@ def rows(out, kind="described"):
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
-def noting_engine(log, seconds=0.0, first=0.0):
+def noting_engine(log, seconds=0.0, wait_for=0, crew=1):
     """A model that writes down what it is asked, and by which process; the "text" is a size.
 
-    `seconds` is what a photo takes, and `first` how much more in the worker that loads first.
+    `seconds` is what a photo takes. The worker that loads first answers nothing until the log has
+    `wait_for` lines, which are those of the others. None begins before `crew` of them have loaded.
     """
-    try:
-        open(f"{log}.first", "x").close()
-        seconds += first
-    except FileExistsError:
-        pass
+    loaded = log.with_name(f"{log.name}.loaded")
+    loaded.mkdir(exist_ok=True)
+    if any(loaded.iterdir()):
+        wait_for = 0
+    (loaded / str(os.getpid())).touch()
+    wait_until(lambda: len(list(loaded.iterdir())) >= crew)
 
     def answer(photos):
+        wait_until(lambda: not wait_for or log.exists() and len(lines(log)) >= wait_for)
         for photo in photos:
             time.sleep(seconds)
             with open(log, "a") as file:
@@ -63,7 +66,7 @@ def unloadable_engine():
 
 def noting(source, out, log, **options):
     return scale.Job(
-        str(source), str(out), {"model": "noting"}, partial(noting_engine, log, **options)
+        str(source), str(out), {"model": "noting"}, partial(noting_engine, Path(log), **options)
     )
 
 
@@ -77,6 +80,19 @@ def lines(log):
     return [tuple(line.split()) for line in log.read_text().split("\n")[:-1]]
 
 
+def wait_until(happened):
+    """Wait, as long as it may take on a busy machine.
+
+    Raises:
+        TimeoutError: it takes so long that it will never happen.
+    """
+    deadline = time.monotonic() + 300
+    while not happened():
+        if time.monotonic() > deadline:
+            raise TimeoutError("What was waited for did not happen.")
+        time.sleep(0.05)
+
+
 def clean_environment():
     """What a process of its own gets: nothing of Ray's, a bar as readers see it, these modules."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -85,23 +101,32 @@ def clean_environment():
     return kept | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
+def start_python(code, **environment):
+    """Start a process of its own, to which this module is known."""
+    command = [sys.executable, "-c", f"from scale_jobs import *\n{code}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=clean_environment() | environment, **pipes)
+
+
 def run_python(code, **environment):
-    """Run code in a process of its own, to which this module is known."""
-    return subprocess.run(
-        [sys.executable, "-c", f"from scale_jobs import *\n{code}"],
-        env=clean_environment() | environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    """Run code so: (what the process said, and beside)."""
+    with start_python(code, **environment) as process:
+        try:
+            return process.communicate(timeout=600)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def describing(source, out, log, seconds=0.0):
+    """Code that describes by two workers, five photos a shard, and prints the numbers."""
+    job = f"noting({str(source)!r}, {str(out)!r}, Path({str(log)!r}), seconds={seconds})"
+    return f"print(dict(scale.describe_catalogue({job}, workers=2, shard_size=5)))"
 
 
 def describe_in_a_new_process(source, out, log, seconds=0.0, **environment):
-    """Describe by two workers, five photos a shard: (what the process said, and beside)."""
-    job = f"noting({str(source)!r}, {str(out)!r}, Path({str(log)!r}), seconds={seconds})"
-    code = f"print(dict(scale.describe_catalogue({job}, workers=2, shard_size=5)))"
-    done = run_python(code, **environment)
-    return done.stdout, done.stderr
+    """What the process said, and beside."""
+    return run_python(describing(source, out, log, seconds), **environment)
 
 
 def deadly_engine():

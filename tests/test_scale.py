@@ -3,19 +3,25 @@
 import os
 import signal
 import threading
-import time
 from functools import partial
 
+import pandas as pd
+import psutil
 import pytest
 from PIL import Image
 from scale_jobs import (
     asked,
     deadly_engine,
+    describe_in_a_new_process,
+    describing,
     draw_photos,
+    lines,
     noting,
     ray,
     rows,
+    start_python,
     unloadable_engine,
+    wait_until,
 )
 from tiny_moda import shop_profile
 
@@ -102,12 +108,11 @@ def test_a_killed_worker_costs_its_shard_and_nothing_else(photos, tmp_path):
     killed = []
 
     def kill():
-        while not (log.exists() and len(asked(log)) >= 8):
-            time.sleep(0.05)
-        killed.append(int(log.read_text().split("\n")[-2].split()[0]))
+        wait_until(lambda: log.exists() and len(asked(log)) >= 8)
+        killed.append(int(lines(log)[-1][0]))
         os.kill(killed[0], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     job = noting(photos, tmp_path / "out", log, seconds=0.2)
     assert scale.describe_catalogue(job, workers=2, shard_size=5) == {"described": 20}
@@ -117,6 +122,25 @@ def test_a_killed_worker_costs_its_shard_and_nothing_else(photos, tmp_path):
     assert sorted(found) == [f"{number:03}" for number in range(20)]
     assert set(asked(log)) == {str(number) for number in range(20)}
     assert len(asked(log)) <= 20 + 5  # a shard at most was begun in vain
+
+
+def test_a_killed_driver_costs_what_its_workers_had_begun(photos, tmp_path):
+    """Its workers end with it; what they had written is there when the call is made again."""
+    out, log = tmp_path / "out", tmp_path / "log"
+    with start_python(describing(photos, out, log, seconds=1)) as driver:
+        wait_until(lambda: driver.poll() is not None or rows(out))
+        driver.kill()
+        beside = driver.communicate()[1]
+    assert driver.returncode == -signal.SIGKILL, beside
+    workers = {int(process) for process, _ in lines(log)}
+    wait_until(lambda: not any(map(psutil.pid_exists, workers)))
+    written = len(rows(out))
+    assert 5 <= written < 20
+    said, beside = describe_in_a_new_process(photos, out, log)
+    assert said == f"{{'described': {20 - written}, 'before': {written}}}\n", beside
+    found = [row["product_id"] for row in rows(out)]
+    assert sorted(found) == [f"{number:03}" for number in range(20)]
+    assert len(asked(log)) <= 20 + 2 * 5  # a shard of each of the two workers was begun in vain
 
 
 def test_what_a_worker_cannot_load_is_said(photos, tmp_path):
@@ -137,7 +161,7 @@ def test_bad_inputs_are_refused_before_any_work(photos, tmp_path):
     Image.new("RGB", (20, 30)).save(empty / "007.png")
     (photos / "again").symlink_to(empty)
     (photos / "007.jpg").write_bytes((empty / "007.png").read_bytes())
-    with pytest.raises(ValueError, match=r"1 ids are there twice \(007\)"):
+    with pytest.raises(ValueError, match=r"1 ids are missing or twice \(007\)"):
         scale.describe_catalogue(noting(photos, tmp_path / "out", log))
     (photos / "007.jpg").unlink()
     (photos / "again").unlink()
@@ -145,24 +169,42 @@ def test_bad_inputs_are_refused_before_any_work(photos, tmp_path):
     scale.describe_catalogue(job)
     Image.new("RGB", (20, 30)).save(photos / "020.png")
     for other in (job, job._replace(key={"model": "another"})):
-        with pytest.raises(ValueError, match="holds another run .*choose another folder"):
+        with pytest.raises(ValueError, match="holds another run.*choose another folder"):
             scale.describe_catalogue(other)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds another run"):
         scale.describe_catalogue(job._replace(out=str(tmp_path / "full")))
     assert len(asked(log)) == 20
-    with pytest.raises(RuntimeError, match="teleport://shop can't be read"):
+    for inside in (photos, photos / "out"):
+        with pytest.raises(ValueError, match="holds another run, files or photos: choose another"):
+            scale.describe_catalogue(job._replace(out=str(inside)))
+    assert not (photos / "out").exists()
+    with pytest.raises(RuntimeError, match="teleport://shop is no address that can be used"):
         scale.describe_catalogue(job._replace(source="teleport://shop"))
 
 
 def test_what_a_killed_process_had_not_finished_is_no_other_run(photos, tmp_path):
     described = tmp_path / "out" / "described"
     described.mkdir(parents=True)
-    for half in (tmp_path / "out" / "run.json.part", described / "000000000.parquet.part"):
+    for half in (tmp_path / "out" / ".0a.part", described / ".1b.part"):
         half.write_text('{"mod')
     job = noting(photos, tmp_path / "out", tmp_path / "log")
     assert scale.describe_catalogue(job) == {"described": 20}
+    assert len(pd.read_parquet(described)) == 20  # for other programs, they don't count either
+
+
+def test_a_mended_photo_is_no_longer_listed(photos, tmp_path):
+    """Nor is a shard taken for done that only has its list, whatever the folder's name."""
+    broken, out = photos / "020.png", tmp_path / "described" / "out"
+    broken.write_bytes(b"no photo")
+    (photos / "phone.heic").write_bytes(b"of a kind that is named, and not passed over")
+    job = noting(photos, out, tmp_path / "log")
+    assert scale.describe_catalogue(job) == {"described": 20, "unreadable": 2}
+    Image.new("RGB", (20, 30)).save(broken)
+    next((out / "described").iterdir()).unlink()
+    assert scale.describe_catalogue(job) == {"described": 21, "unreadable": 1}
+    assert [row["product_id"] for row in rows(out, "unreadable")] == ["phone"]
 
 
 def test_a_photo_that_kills_its_worker_ends_in_a_message(photos, tmp_path):
@@ -200,3 +242,9 @@ def test_the_command_describes_and_explains(profile, photos, tmp_path, monkeypat
     assert "20 described" in capsys.readouterr().out
     assert scale.main([str(tmp_path / "nothing"), str(tmp_path / "other")]) == 1
     assert "There is no photo" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as done:
+        scale.main(["--help"])
+    assert done.value.code == 0
+    said = capsys.readouterr().out
+    for word in ("--captioner", "--workers", "RAY_ADDRESS", "s3://", "OUT/unreadable", "again"):
+        assert word in said

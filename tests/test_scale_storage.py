@@ -1,6 +1,7 @@
 """Where photos come from and descriptions go: object stores and Parquet files."""
 
 import os
+import traceback
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,9 +40,9 @@ def store(photos):
         yield bucket
 
 
-def described(store, folder="out"):
-    """The rows of a run whose descriptions lie in the store."""
-    names = sorted(name for name in store.files if name.startswith(f"{folder}/described/0"))
+def stored(store, folder="out/described"):
+    """The rows of a run's tables that lie in the store."""
+    names = sorted(name for name in store.files if name.startswith(f"{folder}/0"))
     return [
         row
         for name in names
@@ -59,23 +60,52 @@ def test_descriptions_go_to_an_object_store_and_a_stopped_run_goes_on_there(stor
     store.files["photos/broken.jpg"] = b"no photo"
     job = noting(store.address("photos"), store.address("out"), tmp_path / "log")
     assert scale.describe_catalogue(job, 2, shard_size=6) == {"described": 20, "unreadable": 1}
-    assert {row["product_id"] for row in described(store)} == {f"{n:03}" for n in range(20)}
-    [lost] = [name for name in store.files if name.startswith("out/unreadable/0")]
-    assert pq.read_table(pa.BufferReader(store.files[lost]))["product_id"].to_pylist() == ["broken"]
+    assert {row["product_id"] for row in stored(store)} == {f"{n:03}" for n in range(20)}
+    assert [row["product_id"] for row in stored(store, "out/unreadable")] == ["broken"]
     assert not [name for name in store.files if name.endswith(".part")]
     assert scale.describe_catalogue(job, 2, shard_size=6) == {"before": 21}
     del store.files["out/described/000000006.parquet"]
     assert scale.describe_catalogue(job, 2, shard_size=6) == {"described": 6, "before": 15}
     assert len(asked(tmp_path / "log")) == 26
-    with pytest.raises(ValueError, match="out.* holds another run .*choose another folder"):
+    with pytest.raises(ValueError, match="out.* holds another run.*choose another folder"):
         scale.describe_catalogue(job._replace(key={"model": "another"}), 2, shard_size=6)
 
 
-def test_a_store_without_credentials_is_explained(store, tmp_path):
+def test_a_store_without_credentials_is_explained(store, tmp_path, monkeypatch):
     store.closed = True
+    assert len(scale.find_shards(store.address("photos"))) == 1  # by the keys of `cluster`
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
     with pytest.raises(RuntimeError, match=r"can't be read \(.*ACCESS_DENIED.*AWS_ACCESS_KEY_ID"):
         scale.describe_catalogue(noting(store.address(), tmp_path / "out", tmp_path / "log"))
     assert not (tmp_path / "out").exists()
+
+
+def test_no_message_tells_the_key_that_an_address_holds(store, photos, tmp_path, capsys):
+    secret = "word-of-mouth"
+    folder, out, other = (
+        store.address(name).replace("s3://", f"s3://me:{secret}@")
+        for name in ("nothing", "out", "other")
+    )
+    job = noting(photos, out, tmp_path / "log")
+    store.locked = "out/described/"
+    with pytest.raises(RuntimeError, match=r"//\.\.\.@shop/out.* can't be written") as by_worker:
+        scale.describe_catalogue(job)
+    store.locked = None
+    assert scale.describe_catalogue(job) == {"described": 20}
+    with pytest.raises(ValueError, match=r"//\.\.\.@shop/out.* holds another run") as by_driver:
+        scale.describe_catalogue(job._replace(key={"model": "another"}))
+    with pytest.raises(ValueError, match=r"no photo in s3://\.\.\.@shop/nothing") as by_search:
+        scale.find_shards(folder)
+    store.locked = "other"
+    with pytest.raises(RuntimeError, match=r"//\.\.\.@shop/other.* can't be written") as at_once:
+        scale.describe_catalogue(job._replace(out=other))
+    for caught in (by_worker, by_driver, by_search, at_once):
+        shown = "".join(traceback.format_exception(caught.value))
+        assert secret not in shown and "@shop" in shown
+    assert secret not in "".join(capsys.readouterr())
 
 
 def test_a_bucket_that_is_not_there_is_explained(store, photos, tmp_path):
@@ -110,11 +140,11 @@ def test_a_storage_that_fails_stops_the_run_and_blames_no_photo(store, tmp_path)
     store.failing = None
     counts = scale.describe_catalogue(job, shard_size=5)
     assert counts["described"] + counts["before"] == len(rows(tmp_path / "out")) == 20
-    assert not (tmp_path / "out" / "unreadable").exists()
+    assert rows(tmp_path / "out", "unreadable") == []
 
 
 def save_parquet(path, ids, images, **options):
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"product_id": ids, "image": images}), path, **options)
     return path.parent
 
@@ -125,9 +155,22 @@ def test_parquet_of_another_form_is_refused(photos, tmp_path):
         source = save_parquet(tmp_path / kind / "shop.parquet", ["1"], [image])
         with pytest.raises(ValueError, match=rf"{kind}/shop.parquet {wanted}"):
             scale.find_shards(str(source))
-    save_parquet(photos / "shop.parquet", ["1"], [{"bytes": b"photo", "path": "1.png"}])
+    image = {"bytes": b"photo", "path": "1.png"}
+    source = save_parquet(tmp_path / "ids" / "shop.parquet", ["1", None, "1"], [image] * 3)
+    with pytest.raises(ValueError, match=r"2 ids are missing or twice \(1, None\)"):
+        scale.find_shards(str(source))
+    save_parquet(photos / "shop.parquet", ["1"], [image])
     with pytest.raises(ValueError, match="holds photos and Parquet files: give one or the other"):
         scale.find_shards(str(photos))
+
+
+def test_files_of_like_names_have_shards_of_their_own(tmp_path):
+    image = {"bytes": b"photo", "path": None}
+    for name in ("a b.parquet", "a-b.parquet", "a/b.parquet"):
+        source = tmp_path / "shop"
+        save_parquet(source / name, [name], [image])
+    shards = scale.find_shards(str(source))
+    assert len({shard.name for shard in shards}) == len(shards) == 3
 
 
 def test_a_row_without_photo_is_listed(photos, tmp_path):
@@ -147,7 +190,7 @@ def test_a_large_row_group_is_never_in_memory_as_a_whole(photos, tmp_path):
     images = [{"bytes": content + os.urandom(1_000_000), "path": None} for _ in range(100)]
     ids, path = [str(number) for number in range(100)], tmp_path / "large" / "shop.parquet"
     source = save_parquet(path, ids, images, write_batch_size=4)  # rows of a page
-    done = run_python(
+    said, beside = run_python(
         "import tracemalloc, pyarrow\n"
         f"job = noting({str(source)!r}, {str(tmp_path / 'out')!r}, {str(tmp_path / 'log')!r})\n"
         f"[shard] = scale.find_shards({str(source)!r})\n"
@@ -156,6 +199,6 @@ def test_a_large_row_group_is_never_in_memory_as_a_whole(photos, tmp_path):
         "print(worker({'item': [json.dumps(shard)]}))\n"
         "print(tracemalloc.get_traced_memory()[1] + pyarrow.default_memory_pool().max_memory())"
     )
-    counts, peak = done.stdout.splitlines()
-    assert counts == "{'described': [100], 'unreadable': [0]}", done.stderr
+    assert said.startswith("{'described': [100], 'unreadable': [0]}"), beside
+    peak = said.splitlines()[1]
     assert int(peak) < 40e6

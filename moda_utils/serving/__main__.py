@@ -18,7 +18,6 @@ from moda_utils.catalog import SUFFIXES
 from moda_utils.modeling_moda import ModaProcessor
 from moda_utils.serving import NOTES, Moda, describe_each, load_model
 
-PHOTOS = (*SUFFIXES, ".heic", ".heif")  # HEIC can't be read: better said than passed over
 HEADER = ["photo", "description"]  # of the table that --csv writes
 
 
@@ -96,7 +95,7 @@ def _find_photos(names: Sequence[str]) -> Iterator[str | Exception]:
         found: list[str | Exception] = []
         for folder, below, files in os.walk(name, onerror=found.append):
             below.sort()
-            photos = [file for file in sorted(files) if file.lower().endswith(PHOTOS)]
+            photos = [file for file in sorted(files) if file.lower().endswith(SUFFIXES)]
             found += [os.path.join(folder, file) for file in photos if file[0] != "."]
         yield from found or [FileNotFoundError(f"There is no photo in the folder {name}.")]
 
