@@ -7,8 +7,8 @@ Describing: `python -m moda_utils.scale` on drawn photos, each time in a fresh p
 workers. A larger catalogue is the same photos under other names. Speed is that of whole calls on
 the largest one, starting Ray and loading the model included; one and two workers take turns, and
 each turn has a ratio of its own. The memory of the process and of all its children is looked at
-while they run. Training: `python -m moda_utils.training`, alone and
-on two processes of one core each.
+while they run. Training: `python -m moda_utils.training`, alone and on two processes of one core
+each.
 
 The models are the small ones: rates say nothing about other models. The result goes to
 benchmarks/results/.

@@ -239,7 +239,7 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
     os.environ.update({"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ADDRESS": "local"} | os.environ)
     # The dashboard of a Ray that starts here would ask three clouds whether this machine is theirs,
     # even with usage statistics off, and with include_dashboard=False too: Ray has no switch for it
-    # (2.60). Nothing here needs a dashboard.
+    # (2.48 to 2.60). Nothing here needs a dashboard.
     ray._private.node.Node.start_api_server = lambda node, *given, **options: None
     # The package travels to the workers, wherever they are. A Ray that runs already is used as is.
     env = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
@@ -285,8 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         best = profile.run_dir("moda") / "best"
         job = captioner_job(*where, profile) if options.captioner else moda_job(*where, best)
         counts = describe_catalogue(job, options.workers)
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
-        print(shown(str(error)), file=sys.stderr)
+    except (ImportError, OSError, ValueError, RuntimeError, KeyboardInterrupt) as error:
+        print(shown(str(error)) or "Stopped: the same command goes on.", file=sys.stderr)  # Ctrl-C
         return 1
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
     return 0

@@ -236,6 +236,20 @@ def test_the_captioner_gives_the_rows_of_notebook_2(profile, photos, tmp_path):
     assert by_id(found) == by_id(kept)
 
 
+def test_who_stops_the_command_is_told_how_to_go_on(photos, tmp_path):
+    """Ctrl-C on the command line, with a model that notes what it is asked in place of MODA."""
+    out, log = tmp_path / "out", tmp_path / "log"
+    model = f"scale.moda_job = lambda *job: noting(*job[:2], {str(log)!r}, seconds=1)"
+    heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` may not
+    code = f"{model}\n{heed}\nsys.exit(scale.main([{str(photos)!r}, {str(out)!r}]))"
+    with start_python(code, MODA_PROFILE="mini", MODA_HOME=str(tmp_path)) as command:
+        wait_until(lambda: command.poll() is not None or log.exists())
+        command.send_signal(signal.SIGINT)
+        beside = command.communicate(timeout=300)[1]
+    assert beside.splitlines()[-1] == "Stopped: the same command goes on."
+    assert command.returncode == 1 and "Traceback" not in beside
+
+
 def test_the_command_describes_and_explains(profile, photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(scale, "get_profile", lambda: profile)
     assert scale.main([str(photos), str(tmp_path / "out")]) == 0
