@@ -80,6 +80,9 @@ _MADE_BY = {"model": "05", "dataset": "01"}
 def find_token() -> str:
     """HF_TOKEN, from Colab's secrets or from the environment.
 
+    The Hub's client has a `get_token`, too, but asks Colab once in a session only: a secret that is
+    stored, or allowed, after the first download would not be found.
+
     Raises:
         RuntimeError: there is none; the message says where to put it.
     """
