@@ -26,9 +26,11 @@ import torch.nn.functional as F
 from accelerate import init_empty_weights
 from safetensors import safe_open
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 
 from moda_utils.modeling_moda import ModaConfig, ModaForConditionalGeneration
 
+Linear = Callable[[Tensor], Tensor]
 Read = Callable[[str], Tensor]  # a weight by its name in the file, float32
 
 
@@ -92,27 +94,24 @@ class FastModa:
         if not self.fits(config):
             raise ValueError(f"The fast path knows OPT, not {config.text_config.model_type}.")
         self.config, self._text = config, config.text_config
-        linear = self.int8_layer if int8 else None
+        self._linear = self.int8_layer if int8 else _float32_linear
         with init_empty_weights():  # a model without memory for its weights
             empty = ModaForConditionalGeneration(config)
-            decoder, width = empty.language_model.get_decoder(), self._text.hidden_size
-            for layer in decoder.layers:  # one product for query, key and value
-                layer.self_attn.qkv = nn.Linear(width, 3 * width)
-                del layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj
         self.vision_model, self.projection = empty.vision_model.eval(), empty.projection
-        _fill(self.vision_model, "vision_model.", read, linear)
+        _fill(self.vision_model, "vision_model.", read, self.int8_layer if int8 else None)
         _fill(self.projection, "projection.", read, None)
 
-        inside = "language_model.model.decoder."
+        read = _below(read, "language_model.model.decoder.")
         tokens = config.output_tokens or range(self._text.vocab_size)
         self._tokens = torch.tensor(sorted({*tokens, config.end_token_id}))  # (V,)
         self._end = int((self._tokens == config.end_token_id).nonzero())
-        self._words = read(f"{inside}embed_tokens.weight")[self._tokens]  # (V, 768)
-        self._places = read(f"{inside}embed_positions.weight")[2:]  # the first two are unused
-        self._head = linear(self._words) if linear else partial(F.linear, weight=self._words)
-        self._layers, self._last_norm = decoder.layers, decoder.final_layer_norm
-        _fill(self._layers, f"{inside}layers.", _joined(read), linear)
-        _fill(self._last_norm, f"{inside}final_layer_norm.", read, None)
+        self._words = read("embed_tokens.weight")[self._tokens]  # (V, 768)
+        self._places = read("embed_positions.weight")[2:]  # OPT's first two rows are unused
+        self._head = self._linear(self._words)
+        self._last_norm = _norm(read, "final_layer_norm.")
+        self._activation = ACT2FN[self._text.activation_function]
+        layers = range(self._text.num_hidden_layers)
+        self._layers = [self._layer(_below(read, f"layers.{number}.")) for number in layers]
 
     @staticmethod
     def fits(config: ModaConfig) -> bool:
@@ -179,7 +178,7 @@ class FastModa:
         while len(said) < max_new_tokens and running.any():
             x = x + self._places[start : start + x.shape[1]]
             for layer, (keys, values) in zip(self._layers, memory, strict=True):
-                x = self._block(layer, x, keys, values, start)
+                x = layer(x, keys, values, start)
             start += x.shape[1]
             word = self._head(self._last_norm(x[:, -1])).argmax(dim=-1)  # (B,)
             said.append(torch.where(running, self._tokens[word], self._text.pad_token_id))
@@ -189,21 +188,34 @@ class FastModa:
                 break
         return torch.stack(said, dim=1) if said else torch.empty(batch, 0, dtype=torch.long)
 
-    def _block(
-        self, layer: nn.Module, x: Tensor, keys: Tensor, values: Tensor, start: int
-    ) -> Tensor:
+    def _layer(self, read: Read) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
         """One block: attention to all places so far, then two linear layers."""
-        batch, new, width = x.shape
-        attention, heads = layer.self_attn, self._text.num_attention_heads
-        split = attention.qkv(layer.self_attn_layer_norm(x)).view(batch, new, 3, heads, -1)
-        query, key, value = split.permute(2, 0, 3, 1, 4)  # each (B, heads, new, 64)
-        end = start + new
-        keys[:, :, start:end], values[:, :, start:end] = key, value
-        seen = F.scaled_dot_product_attention(
-            query, keys[:, :, :end], values[:, :, :end], is_causal=new > 1
+
+        def linear(name: str) -> Linear:
+            return self._linear(read(f"{name}.weight"), read(f"{name}.bias"))
+
+        parts = [f"self_attn.{part}_proj" for part in "qkv"]
+        query_key_value = self._linear(
+            *(torch.cat([read(f"{part}.{kind}") for part in parts]) for kind in ("weight", "bias"))
         )
-        x = x + attention.out_proj(seen.transpose(1, 2).reshape(batch, new, width))
-        return x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
+        out, up, down = linear("self_attn.out_proj"), linear("fc1"), linear("fc2")
+        before_attention = _norm(read, "self_attn_layer_norm.")
+        before_mlp = _norm(read, "final_layer_norm.")
+        activation, heads = self._activation, self._text.num_attention_heads
+
+        def block(x: Tensor, keys: Tensor, values: Tensor, start: int) -> Tensor:
+            batch, new, width = x.shape
+            split = query_key_value(before_attention(x)).view(batch, new, 3, heads, -1)
+            query, key, value = split.permute(2, 0, 3, 1, 4)  # each (B, heads, new, 64)
+            end = start + new
+            keys[:, :, start:end], values[:, :, start:end] = key, value
+            seen = F.scaled_dot_product_attention(
+                query, keys[:, :, :end], values[:, :, :end], is_causal=new > 1
+            )
+            x = x + out(seen.transpose(1, 2).reshape(batch, new, width))
+            return x + down(activation(up(before_mlp(x))))
+
+        return block
 
 
 def _give_back() -> None:
@@ -215,14 +227,17 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _joined(read: Read) -> Read:
-    """Reads `qkv`, too: query, key and value, one below the other."""
+def _norm(read: Read, name: str) -> Linear:
+    weight, bias = read(f"{name}weight"), read(f"{name}bias")
+    return partial(F.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias)
 
-    def joined(name: str) -> Tensor:
-        names = [name.replace(".qkv.", f".{part}_proj.") for part in "qkv"]
-        return torch.cat(list(map(read, names))) if ".qkv." in name else read(name)
 
-    return joined
+def _below(read: Read, prefix: str) -> Read:
+    return lambda name: read(prefix + name)
+
+
+def _float32_linear(weight: Tensor, bias: Tensor | None = None) -> Linear:
+    return partial(F.linear, weight=weight, bias=bias)
 
 
 def _fill(module: nn.Module, prefix: str, read: Read, layer: type[nn.Module] | None) -> None:

@@ -306,12 +306,12 @@ print(f"MODA with FashionCLIP's text half, which describing doesn't use: "
 # %% [markdown]
 # ### 4.2 Multiply
 #
-# A parameter takes 4 bytes in float32, 2 in bfloat16 and 1 in int8. So the memory for a model's weights is a multiplication. Running it takes some more (a fifth is added below to find a machine that holds it; behind a GPU's name stands what it leaves to programs, behind the laptop's all that it has, so that what nearly fills it leaves no room for the system); training takes about four times the float32 size, for gradients and the optimizer's two averages.
+# A parameter takes 4 bytes in float32, 2 in bfloat16 and 1 in int8. So the memory for a model's weights is a multiplication. Running it takes some more (a fifth is added below to find a machine that holds it; behind a machine's name stands what it leaves to programs: of a laptop's eight GB the system takes about two); training takes about four times the float32 size, for gradients and the optimizer's two averages.
 
 # %% tags=["nbval-check-output"]
 quoted = {"PaLI 3B": 3e9, "PaLI 15B": 15e9, "PaLI 17B": 17e9}  # by its name
 sizes = dict(sorted((counted | quoted).items(), key=lambda pair: pair[1]))
-machines = {"laptop, 8 GB": 8, "T4, 15 GB": 15, "A100, 40 GB": 40, "A100, 80 GB": 80}
+machines = {"laptop, 6 GB": 6, "T4, 15 GB": 15, "A100, 40 GB": 40, "A100, 80 GB": 80}
 print(f"{'':14} billions            GB: float32  bfloat16  int8   holds it in bfloat16")
 for name, size in sizes.items():
     gb = size / 1e9

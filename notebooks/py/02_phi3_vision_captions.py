@@ -60,6 +60,7 @@ from moda_utils import catch_up, setup
 profile = setup("02", PROFILE)
 
 # %%
+import math
 import time
 from datetime import timedelta
 from itertools import groupby
@@ -528,8 +529,8 @@ if captioner is None:
     print(SKIPPED)
 else:
     for number in (60, 600, items.image_sha256.nunique()):
-        seconds = round(number * (end - middle) / len(few))
-        print(f"{number:5} photos: about {timedelta(seconds=seconds)} (h:mm:ss)")
+        duration = timedelta(seconds=math.ceil(number * (end - middle) / len(few)))
+        print(f"{number:5} photos: about {duration} (h:mm:ss)")
 
 # %% [markdown]
 # ## 5. The whole catalogue
@@ -547,7 +548,7 @@ if captioner:
     quick = max([number for number in choices.values() if number * pace < 900], default=0)
     number = choices.get(HOW_MANY, quick)
     print(caption_catalog(catalog, captioner, journal, number) if number else
-          f"Not started: 60 photos would take {timedelta(seconds=round(60 * pace))} here. Choose "
+          f"Not started: 60 photos would take {timedelta(seconds=math.ceil(60 * pace))} here. Choose "
           "60 yourself to start, or go on: the template descriptions are there.")
 else:
     print(SKIPPED)

@@ -423,7 +423,7 @@ def cells(way):
     memory = "" if way["peak_gb"] is None else f"{way['peak_gb']:.1f} GB"
     return f"{way['seconds_20_epochs'] / 60:8.1f} min {calculated:10}{memory:>8}"
 
-print(f"{'':38}{'original':>12}{'ours':>31}")
+print(f"{'':38}{'original':>12}{'memory':>19}{'ours':>12}{'memory':>19}")
 print(f"{'the original notebook on an A100':38}{'104 min':>12} its own figure")
 for name, pattern in {"CPU": "full-cpu-training", "T4": "full-*t4*-training",
                       "A100": "full-*a100*-training", "H100 or H200": "full-*h?00*-training"}.items():

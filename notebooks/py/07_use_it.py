@@ -348,21 +348,22 @@ print("cut output layer and own loop, float32: all texts the same:", same)
 # If it says `False`: either a token was cut that the model wants to say, or two tokens came so close that the order of the additions decides. The pairs that differ will tell.
 
 # %% [markdown]
-# Now all three together: this is what `describe` uses on a processor. *Predict first: which of the four stages get faster, and which can't?*
+# Now all three together: this is what `describe` uses on a processor. The column between has the loop and the cut output layer but not int8. *Predict first: which of the four stages get faster, and which can't?*
 
 # %% tags=["measured"]
 fast = FastModa.from_folder(best, int8=int8_works())
-before, after = medians(plain), medians(fast)  # at the same time of day
-compared = 1000 * pd.DataFrame({"float32": before[:4], "as shipped": after[:4]})
+models = {"generate, float32": plain, "own loop, float32": FastModa.from_folder(best, int8=False),
+          "as shipped": fast}
+compared = 1000 * pd.DataFrame({name: medians(model)[:4] for name, model in models.items()})
 compared.loc["together"] = compared.sum()
-compared["times faster"] = compared["float32"] / compared["as shipped"]
+compared["times faster"] = compared["generate, float32"] / compared["as shipped"]
 compared.round(1).rename_axis("milliseconds")
 
 
 # %% [markdown]
 # What to look for: only *encode* and *write* can fall.
 #
-# > **In `mini`:** *write* gains by the loop, not by int8, and *encode*, which has no loop, may even rise. Weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top: put `FastModa.from_folder(best, int8=False)` in place of `fast` and compare. Small models should stay in float32; `describe` shows the other case here so that you can see it.
+# > **In `mini`:** *write* gains by the loop, not by int8, and *encode*, which has no loop, may even rise. Weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top, shared out among the cores anew in every step, which with so little work costs more than it saves (put `torch.set_num_threads(1)` before the cell and compare). Small models should stay in float32; `describe` shows the other case here so that you can see it.
 # >
 # > **With real weights:** expect both to fall to a fraction ([measured](../benchmarks/results/full-cpu-latency-random-weights.json) with random weights of the real sizes; nobody has measured trained ones yet).
 #
