@@ -53,7 +53,7 @@ course-scale: scale ## install Ray, run notebook 09, add its page to build/cours
 	@MODA_PROFILE="$${MODA_PROFILE:-mini}" $(RUN) -c 'from moda_utils import catch_up; catch_up("09", go=True)'
 	@$(RUN) tools/course.py 09
 
-test: setup lint ## lint, unit tests, twins, every notebook as a test
+test: setup lint ## lint, unit tests, twins, notebooks 0 to 8 as tests
 	@rm -rf build/test
 	@$(OFFLINE) MODA_HOME=build/test $(RUN) -m pytest -q --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=900 --ignore=notebooks/solutions --ignore-glob='*/09_*' tests notebooks

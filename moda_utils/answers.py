@@ -211,7 +211,7 @@ def _answer(
         return answers
 
     advice = "close other notebooks that use this device, or choose MODA_PROFILE=mini"
-    return halve_to_fit(attempt, size, noun, advice)
+    return halve_to_fit(attempt, size, len(inputs), noun, advice)
 
 
 def weights_of(checkpoint: Checkpoint) -> tuple[str, str | None]:

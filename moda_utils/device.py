@@ -60,16 +60,17 @@ def free(*models: torch.nn.Module) -> None:
 
 
 def halve_to_fit(
-    attempt: Callable[[int], Any], size: int, noun: str, advice: str, least: int = 1
+    attempt: Callable[[int], Any], size: int, most: int, noun: str, advice: str, least: int = 1
 ) -> tuple[Any, int]:
     """`attempt(size)`, where `size` is halved as often as memory runs out.
 
     Args:
-        noun: what there are at most `size` of at a time.
+        most: how many `attempt` has at a time, however large `size` is.
+        noun: what they are.
         least: where memory runs out with so many, it is an error.
 
     Returns:
-        What the attempt gave, and the size that fits.
+        What the attempt gave, and the size that fits: as given, if memory did not run out.
 
     Raises:
         RuntimeError: there is not enough memory; it ends in `advice`.
@@ -83,6 +84,7 @@ def halve_to_fit(
                 raise
         # Here, outside of `except`, nothing holds the failed attempt's memory any more.
         torch.cuda.empty_cache()
+        size = min(size, most)
         if size <= least:
             many = f"{size} {noun}s at once" if size > 1 else f"a single {noun}"
             raise RuntimeError(f"There is not enough memory for {many}: {advice}.")

@@ -135,7 +135,8 @@ def accumulate_in_memory(
 
     least = size if accelerator.num_processes > 1 else 1  # several have to keep in step
     advice = "halve batch_size and double accumulation (the result stays the same), or close other"
-    return halve_to_fit(attempt, size, "item", f"{advice} programs", least)
+    most = max(map(len, batches))
+    return halve_to_fit(attempt, size, most, "item", f"{advice} programs", least)
 
 
 @torch.no_grad()
@@ -290,9 +291,14 @@ _ADVICE = "Lower learning_rate or set clip_norm, and train under another run nam
 def _checked(
     model: ModaForConditionalGeneration, processor: ModaProcessor, examples: Examples, split: str
 ) -> Tokens:
-    """The split as tokens, if it is not empty and fits the language model."""
+    """The split as tokens, if it is not empty, holds numbers only and fits the language model."""
     if not len(examples):
         raise ValueError(f"The {split} split is empty: run notebook 01 on more items.")
+    finite = examples.image_embeds.flatten(1).isfinite().all(dim=1)  # (N,)
+    if not finite.all():
+        raise ValueError(
+            f"The embedding of item {examples.names[finite.int().argmin()]} is not finite."
+        )
     tokens = tokenize(processor, examples, model.device)
     longest = int(tokens.lengths.argmax())
     image = getattr(model.config, "image_places", 1)

@@ -158,6 +158,13 @@ def test_batches_halve_when_memory_runs_out(tmp_path, capsys):
     assert "Memory ran out: going on with 2 photos at a time." in capsys.readouterr().out
 
 
+def test_what_is_halved_is_what_was_tried(tmp_path, capsys):
+    answer = Shouter(room=2)
+    run(tmp_path, "abcde", answer, batch_size=64)
+    assert answer.batches == ["ab", "cd", "e"]
+    assert capsys.readouterr().out.count("Memory ran out") == 1  # five don't fit, two do
+
+
 def test_not_even_one_fits(tmp_path):
     with pytest.raises(RuntimeError, match="not enough memory for a single photo"):
         run(tmp_path, "abc", Shouter(room=0))

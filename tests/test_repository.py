@@ -27,7 +27,7 @@ PACKAGE = ROOT / "moda_utils"
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if PACKAGE / "mini" not in path.parents]
 
 LONGEST_MODULE = 400
-LARGEST_PACKAGE = 4_454
+LARGEST_PACKAGE = 4_500  # some room for mends; what would need more belongs elsewhere
 LARGEST_CHECKPOINTS = 20e6  # bytes of all mini models
 
 # Imports run one way; a module may import from its own line and from those above it.

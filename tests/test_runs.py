@@ -378,16 +378,19 @@ def start_training(
 
 @pytest.mark.slow
 def test_accelerate_gives_two_processes_the_losses_of_one(shop_of_full, tmp_path):
-    """The two are killed on the way, and go on."""
+    """One of the two is killed on the way, which ends the other; then both go on."""
     recipe = "epochs = 8\nbatch_size = 16\naccumulation = 2\nsnapshot_epochs = [2, 8]\n"
     (tmp_path / "recipe.toml").write_text(recipe + "save_minutes = 0.0\n")
     one, two = (shop_of_full / "runs" / name for name in ("one", "two"))
     with start_training(tmp_path, "two", LAUNCH) as broken:
         while not (two / "state.pt").exists() and broken.poll() is None:
             time.sleep(0.005)
-        for process in psutil.Process(broken.pid).children(recursive=True):
-            process.kill()
+        children = psutil.Process(broken.pid).children(recursive=True)
+        pair = [child for child in children if "moda_utils.training" in child.cmdline()]
+        assert len(pair) == 2, children
+        pair[1].kill()
         said, beside = broken.communicate()
+    assert not psutil.wait_procs(pair, timeout=30)[1], "the other one trains on alone"
     assert broken.returncode != 0 and "Finished:" not in said, f"not killed in time: {said}{beside}"
     for name, start in (("one", [sys.executable]), ("two", LAUNCH)):
         with start_training(tmp_path, name, start, f"writers of {name}") as process:

@@ -387,6 +387,11 @@ def test_no_number_stops_the_run_and_names_step_and_batch(parts, tmp_path):
     assert load_history(tmp_path / "alone").rows == []
     assert not (tmp_path / "alone" / "best").exists()
 
+    train_set = examples()
+    train_set.image_embeds[7] = float("nan")
+    with pytest.raises(ValueError, match=f"embedding of item {train_set.names[7]} is not finite"):
+        train(model, processor, train_set, examples(9), TINY, tmp_path / "other")
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),

@@ -363,7 +363,7 @@ compared.round(1).rename_axis("milliseconds")
 # %% [markdown]
 # What to look for: only *encode* and *write* can fall.
 #
-# > **In `mini`:** *write* gains by the loop, not by int8, and *encode*, which has no loop, may even rise. Weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top, shared out among the cores anew in every step, which with so little work costs more than it saves (put `torch.set_num_threads(1)` before the cell and compare). Small models should stay in float32; `describe` shows the other case here so that you can see it.
+# > **In `mini`:** *write* gains by the loop; int8 takes that gain back in part or whole, and *encode*, which has no loop, may rise. Weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top, shared out among the cores anew in every step, which with so little work costs more than it saves (put `torch.set_num_threads(1)` before the cell and compare). Small models should stay in float32; `describe` shows the other case here so that you can see it.
 # >
 # > **With real weights:** expect both to fall to a fraction ([measured](../benchmarks/results/full-cpu-latency-random-weights.json) with random weights of the real sizes; nobody has measured trained ones yet).
 #
