@@ -168,26 +168,43 @@ def test_pages_ask_nothing_from_outside(tmp_path):
     assert "07_use_it.html" in extras
 
 
-def test_what_runs_by_itself_joins_the_pages_of_the_others(tmp_path, monkeypatch):
-    """As `make course` and then `make course-scale`; another profile begins pages of its own."""
+@pytest.fixture
+def two_notebooks(tmp_path, monkeypatch):
+    """A course of 08 and 09 only, in a folder of its own."""
     monkeypatch.setenv("MODA_HOME", str(tmp_path / "home"))
-    folder, out = tmp_path / "notebooks", tmp_path / "build" / "course"
+    monkeypatch.setenv("MODA_PROFILE", "mini")
+    monkeypatch.delenv("MODA_DATA_DIR", raising=False)
+    monkeypatch.setattr(course, "ROOT", tmp_path)
+    folder = tmp_path / "notebooks"
     folder.mkdir()
     for module in (course, pages):
         monkeypatch.setattr(module, "NOTEBOOKS", folder)
     for stem in ("08_ablations", "09_scaling_out"):
         nbformat.write(small_notebook(f"print('{stem}')"), folder / f"{stem}.ipynb")
+    return folder
+
+
+def test_what_runs_by_itself_joins_the_pages_of_the_others(tmp_path, two_notebooks):
+    """As `make course` and then `make course-scale`; another profile begins pages of its own."""
+    folder, out = two_notebooks, tmp_path / "site"
     environment = running.kernel_environment(tmp_path / "home")
+    (tmp_path / "executed").mkdir()  # a reader's own, beside the pages
+    (tmp_path / "executed" / "mine.txt").write_text("keep me")
 
     def run(number, profile="mini"):
         paths = running.select(folder, ".ipynb", [number])
         assert course.run(paths, get_profile(profile), environment, out) == 0
         return (out / "index.html").read_text()
 
+    def executed():
+        return sorted(path.stem for path in (out / "executed").iterdir())
+
     index = run("08")
     assert "<code>make course-scale</code> adds its page here" in index
-    assert "executed" in index and "1 notebook in" in index
+    assert "1 notebook in" in index
+    assert executed() == ["08_ablations"]
     assert 'href="09_scaling_out.html"' not in index
+    nbformat.write(small_notebook("1"), out / "executed" / "07_foreign.ipynb")  # not of a run
     index = run("09")
     assert "make course-scale" not in index
     assert "2 notebooks in" in index
@@ -197,9 +214,30 @@ def test_what_runs_by_itself_joins_the_pages_of_the_others(tmp_path, monkeypatch
     assert 'class="next" href="09_scaling_out.html"' in (out / "08_ablations.html").read_text()
     for name, stem in (("course", "08_ablations"), ("course-scale", "09_scaling_out")):
         assert list(read_json(out / f"{name}.json")["notebooks"]) == [stem]
+        assert read_json(out / f"{name}.json")["home"] == "mini"
+    assert executed() == ["08_ablations", "09_scaling_out"]
     index = run("09", "full")
     assert "profile full" in index and "profile mini" not in index
     assert not (out / "08_ablations.html").exists()
+    assert executed() == ["09_scaling_out"]
+    assert [path.name for path in out.glob("*.json")] == ["course-scale.json"]
+    assert read_json(out / "course-scale.json")["home"] == "full"
+    assert [path.name for path in (tmp_path / "executed").iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_is_no_site_is_not_replaced(tmp_path, two_notebooks, capsys):
+    own, new = tmp_path / "own", tmp_path / "new"
+    for folder in (own, new):
+        folder.mkdir()
+    for name in ("index.html", "letter.txt"):
+        (own / name).write_text("keep me")
+    for taken in (own, own / "letter.txt"):
+        assert course.main(["08", "--out", str(taken)]) == 2
+        assert "holds something else than pages of this course" in capsys.readouterr().err
+    assert sorted(path.name for path in own.iterdir()) == ["index.html", "letter.txt"]
+    for number in ("09", "09", "08"):  # an empty folder is taken, and so is what a run has made
+        assert course.main([number, "--out", str(new)]) == 0
+    assert {path.name for path in new.glob("*.json")} == {"course.json", "course-scale.json"}
 
 
 def test_a_notebook_without_title_is_refused():

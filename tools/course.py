@@ -7,7 +7,8 @@
 Runs the code of the notebooks in order, each in a kernel of its own, stops at the first that
 fails, and never changes a notebook. Artefacts go where MODA_HOME says (default artifacts/);
 MODA_PROFILE (default mini) and MODA_DATA_DIR choose models and photos. What was executed stays in
-executed/ beside the pages' folder: a later run with the same profile and photos adds its pages.
+executed/ beside the pages: a later run with the same profile and photos adds its own. Any other
+run replaces the whole folder; logs are in build/logs.
 """
 
 import argparse
@@ -37,17 +38,18 @@ from running import (
 
 sys.path.insert(0, str(ROOT))
 from moda_utils.profiles import Profile, get_profile
-from moda_utils.storage import atomic_dir, write_json
+from moda_utils.storage import atomic_dir, read_json, write_json
 from pages import Card, Stamp, card_picture, read_lesson, write_index, write_page
 
 COMMAND = "make course-scale"  # runs what is separate
+SUMMARIES = ("course.json", "course-scale.json")  # of `make course` and `make course-scale`
 
 
 def run(paths: Sequence[Path], profile: Profile, environment: dict[str, str], out: Path) -> int:
     """Execute the notebooks at `paths`, write pages into `out`; returns the exit status."""
     notebooks = [nbformat.read(path, as_version=4) for path in paths]
     lessons = [read_lesson(nb, path.stem) for nb, path in zip(notebooks, paths, strict=True)]
-    logs = out.parent / "logs"
+    logs = ROOT / "build" / "logs"
     print(
         f"Profile {profile.name}, {profile.data_label} photos, "
         f"artefacts in {relative(profile.home)}.",
@@ -73,29 +75,45 @@ def run(paths: Sequence[Path], profile: Profile, environment: dict[str, str], ou
         of = {"home": profile.home.name, "date": stamp.date}  # the name tells profile and photos
         notebook.metadata["course"] = of | asdict(cost)
     ran = {path.stem: notebook for path, notebook in zip(paths, notebooks, strict=True)}
-    executed = out.parent / "executed"
-    site = dict(sorted((_earlier(executed, profile.home.name) | ran).items()))
-    with atomic_dir(out) as folder, atomic_dir(executed) as kept:
+    site = dict(sorted((_earlier(out, profile.home.name) | ran).items()))
+    with atomic_dir(out) as folder:
         cards = _write_site(site, stamp, folder, out)
+        (folder / "executed").mkdir()
         for stem, notebook in site.items():
-            nbformat.write(notebook, kept / f"{stem}.ipynb")
-        for summary in out.glob("*.json"):
-            shutil.copy(summary, folder)
-        name = "course-scale" if {path.name[:2] for path in paths} <= SEPARATE else "course"
+            nbformat.write(notebook, folder / "executed" / f"{stem}.ipynb")
+        for old in (out / name for name in SUMMARIES if (out / name).exists()):
+            if read_json(old).get("home") == profile.home.name:
+                shutil.copy(old, folder)
+        course, scale = SUMMARIES
+        name = scale if {path.name[:2] for path in paths} <= SEPARATE else course
         own = [card for card in cards if card.lesson.stem in ran]
-        write_json(folder / f"{name}.json", _summary(profile, stamp, own))
+        write_json(folder / name, _summary(profile, stamp, own))
     peak = max(cost.peak_bytes for cost in costs)
     print(f"All done in {sum(c.seconds for c in costs):.0f} s, at most {peak / 1e9:.2f} GB.")
     print(f"Open {relative(out / 'index.html')}")
     return 0
 
 
-def _earlier(executed: Path, home: str) -> dict[str, nbformat.NotebookNode]:
+def _check_replaceable(out: Path) -> None:
+    """A run replaces all of `out`: that must be new, empty, or what an earlier run has made.
+
+    Raises:
+        ValueError: it is a file or a folder of something else.
+    """
+    site = any((out / name).exists() for name in SUMMARIES)
+    if out.exists() and not site and (out.is_file() or any(out.iterdir())):
+        raise ValueError(
+            f"--out {relative(out)} holds something else than pages of this course, and would be "
+            "replaced: name a new or an empty folder."
+        )
+
+
+def _earlier(out: Path, home: str) -> dict[str, nbformat.NotebookNode]:
     """By stem, what runs with the same profile and photos have left of notebooks that exist."""
     found = {}
-    for path in executed.glob("*.ipynb"):
+    for path in (out / "executed").glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
-        alike = notebook.metadata["course"]["home"] == home
+        alike = notebook.metadata.get("course", {}).get("home") == home
         if alike and (NOTEBOOKS / path.name).exists():
             found[path.stem] = notebook
     return found
@@ -133,6 +151,7 @@ def _summary(profile: Profile, stamp: Stamp, cards: Sequence[Card]) -> dict:
     """course.json, or course-scale.json: what `make results` stores of a run."""
     return {
         "profile": profile.name,
+        "home": profile.home.name,  # no path: it is published
         "data": profile.data_label,
         "items": stamp.items,
         "date": stamp.date,
@@ -163,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         profile = get_profile()
         paths = select(NOTEBOOKS, ".ipynb", options.numbers, separate=False)
+        _check_replaceable(options.out.resolve())
     except (FileNotFoundError, ValueError) as error:  # a wrong setting, not a broken course
         print(error, file=sys.stderr)
         return 2
