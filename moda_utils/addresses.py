@@ -14,9 +14,16 @@ ACCESS = "see to address, room, rights and credentials (such as AWS_ACCESS_KEY_I
 
 
 def shown(text: str) -> str:
-    """The text without the names, keys and passwords that addresses in it may hold."""
-    text = re.sub(r"://\S*@", "://...@", text)  # up to the last @, for a key may hold a slash
-    return re.sub(r"(?i)((key|secret|token|password|sig(nature)?)=)[^&\s]+", r"\1...", text)
+    """The text without the keys and passwords that addresses in it may hold.
+
+    Up to the last @, for a key may hold a slash or an @, all is hidden that holds a colon; after
+    http:// and https:// also what holds none: a token may stand there. Of other addresses, a name
+    before an @ stays, such as a container's or a folder's. Of NAME=VALUE the value goes, but for
+    brackets, quotes and stops at its end, which belong to the sentence.
+    """
+    text = re.sub(r"(?i)(https?://|://(?=\S*(?::|%3A)\S*@))\S*@", r"\1...@", text)
+    value = r"(\.{3})?[^&\s]*?(?=[]})>\"'`.,:;]*([&\s]|$))"  # or what an earlier call has put there
+    return re.sub(rf"(?i)((key|secret|token|password|sig(nature)?)=){value}", r"\1...", text)
 
 
 @contextmanager

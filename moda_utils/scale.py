@@ -130,7 +130,7 @@ def find_shards(source: str, size: int = 256) -> list[Shard]:
     if not counts:
         raise ValueError(f"There is no photo in {where}: give a folder of photos or of Parquet.")
     if bad := [str(item) for item, count in counts.items() if count > 1 or item is None]:
-        raise ValueError(f"{len(bad)} ids are missing or twice ({', '.join(bad[:3])}): mend them.")
+        raise ValueError(f"Ids missing or twice: {len(bad)} ({', '.join(bad[:3])}): mend them.")
     return shards
 
 
@@ -235,20 +235,23 @@ def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
     logging.getLogger("ray.widgets").setLevel("ERROR")  # it asks for what the course does without
     import ray.data
 
-    # Every pool would start with an alarm; and Ray would wait for a cluster that left its address.
-    os.environ.update({"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ADDRESS": "local"} | os.environ)
-    # The dashboard of a Ray that starts here would ask three clouds whether this machine is theirs,
-    # even with usage statistics off, and with include_dashboard=False too: Ray has no switch for it
-    # (2.48 to 2.60). Nothing here needs a dashboard.
-    ray._private.node.Node.start_api_server = lambda node, *given, **options: None
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # every pool would start with an alarm
     # The package travels to the workers, wherever they are. A Ray that runs already is used as is.
     env = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
     quiet = {"log_to_driver": False, "logging_level": "error", "ignore_reinit_error": True}
-    where = os.environ["RAY_ADDRESS"]
-    with explained(f"The Ray at {where} can't be joined", JOIN):
-        if found := re.search(r"([^/]+):(\d+)$", where):  # Ray itself would try for minutes
-            socket.create_connection(found.groups(), timeout=10).close()
-        ray.init(runtime_env=env, **quiet)
+    # Without an address, Ray would wait for a cluster that was here once and left its own.
+    node, where = ray._private.node.Node, os.environ.get("RAY_ADDRESS") or "local"
+    # The dashboard of a Ray that starts here would ask three clouds whether this machine is theirs,
+    # even with usage statistics off, and with include_dashboard=False too: Ray has no switch for it
+    # (2.48 to 2.60). Nothing here needs a dashboard; a Ray that the reader starts later has one.
+    start, node.start_api_server = node.start_api_server, lambda *given, **options: None
+    try:
+        with explained(f"The Ray at {where} can't be joined", JOIN):
+            if found := re.search(r"([^/]+):(\d+)$", where):  # Ray itself would try for minutes
+                socket.create_connection(found.groups(), timeout=10).close()
+            ray.init(where, runtime_env=env, **quiet)
+    finally:
+        node.start_api_server = start
     ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts photos
     logging.getLogger("ray.data").setLevel("CRITICAL")  # errors come as exceptions, too
     workers, there = max(1, min(workers, len(todo))), int(ray.cluster_resources().get("GPU", 0))
@@ -285,9 +288,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         best = profile.run_dir("moda") / "best"
         job = captioner_job(*where, profile) if options.captioner else moda_job(*where, best)
         counts = describe_catalogue(job, options.workers)
-    except (ImportError, OSError, ValueError, RuntimeError, KeyboardInterrupt) as error:
-        print(shown(str(error)) or "Stopped: the same command goes on.", file=sys.stderr)  # Ctrl-C
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        print(shown(str(error)) or type(error).__name__, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Stopped: the same command goes on.", file=sys.stderr)
+        return 130
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
     return 0
 

@@ -12,7 +12,8 @@ from moda_utils.addresses import connect, explained, list_files, shown, write
     ("address", "said"),
     [
         ("http://me:word-of-mouth@host/shop", "http://...@host/shop is no address"),
-        ("teleport://word-of-mouth@shop", "teleport://...@shop is no address"),
+        ("https://word-of-mouth@host/shop", "https://...@host/shop is no address"),  # a token
+        ("teleport://me:word-of-mouth@shop", "teleport://...@shop is no address"),
         ("s3://me:word/of@mouth@shop", "s3://...@shop is no address"),  # / and @ not escaped
         (
             "s3://shop?access_key=me&secret_key=word-of-mouth&x=1",
@@ -30,9 +31,32 @@ def test_an_error_tells_no_secret(address, said, use):
     assert "mouth" not in whole and "me:" not in whole
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("key s3://me:word/of@mouth@shop/a@2x.jpg", "key s3://...@2x.jpg"),  # when in doubt
+        ("s3://key:wo/rd@host", "s3://...@host"),
+        ("s3://me%3Aword@shop", "s3://...@shop"),
+        ("abfs://photos:word@acct.dfs/x", "abfs://...@acct.dfs/x"),
+        ("HTTPS://word@host and s3://shop/a@2x.jpg", "HTTPS://...@host and s3://shop/a@2x.jpg"),
+        ("(a token=word) end", "(a token=...) end"),
+        ("(s3://shop?secret_key=word): see", "(s3://shop?secret_key=...): see"),
+        ("(at s3://shop?token=word).", "(at s3://shop?token=...)."),
+        ("from 's3://shop?token=word', on", "from 's3://shop?token=...', on"),
+        ('{"uri": "s3://shop?sig=word"}', '{"uri": "s3://shop?sig=..."}'),
+        ("s3://shop?password=wo)r'd&x=1", "s3://shop?password=...&x=1"),  # they are part of it
+    ],
+)
+def test_secrets_go_and_what_stands_around_them_stays(text, said):
+    assert shown(text) == shown(said) == said  # for a message may come by twice
+
+
 def test_what_is_no_secret_stays():
     for text in (
         "s3://shop/photos?scheme=http&endpoint_override=127.0.0.1:9000 can't be read",
+        "s3://shop/photos@2x/a.jpg?endpoint_override=127.0.0.1:9000 can't be read",
+        "(s3://shop/photos@2x/a.jpg): see to it",
+        "abfs://container@acct.dfs/x can't be read",
         "/home/me@work/photos can't be read",
     ):
         assert shown(text) == text

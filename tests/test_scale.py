@@ -161,7 +161,7 @@ def test_bad_inputs_are_refused_before_any_work(photos, tmp_path):
     Image.new("RGB", (20, 30)).save(empty / "007.png")
     (photos / "again").symlink_to(empty)
     (photos / "007.jpg").write_bytes((empty / "007.png").read_bytes())
-    with pytest.raises(ValueError, match=r"1 ids are missing or twice \(007\)"):
+    with pytest.raises(ValueError, match=r"Ids missing or twice: 1 \(007\): mend"):
         scale.describe_catalogue(noting(photos, tmp_path / "out", log))
     (photos / "007.jpg").unlink()
     (photos / "again").unlink()
@@ -247,7 +247,16 @@ def test_who_stops_the_command_is_told_how_to_go_on(photos, tmp_path):
         command.send_signal(signal.SIGINT)
         beside = command.communicate(timeout=300)[1]
     assert beside.splitlines()[-1] == "Stopped: the same command goes on."
-    assert command.returncode == 1 and "Traceback" not in beside
+    assert command.returncode == 130 and "Traceback" not in beside
+
+
+def test_an_error_without_text_is_named(monkeypatch, capsys):
+    def fail():
+        raise TimeoutError
+
+    monkeypatch.setattr(scale, "get_profile", fail)
+    assert scale.main(["photos", "out"]) == 1
+    assert capsys.readouterr().err == "TimeoutError\n"
 
 
 def test_the_command_describes_and_explains(profile, photos, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Ray as a reader meets it: what it asks of the world, what it hands out, and a Ray elsewhere."""
 
+import os
 import re
 import secrets
 import shutil
@@ -81,6 +82,23 @@ def test_nothing_outside_is_asked(photos, tmp_path):
     server.shutdown()
     assert said == "{'described': 20}\n", beside
     assert Proxy.asked == []
+
+
+def test_a_ray_that_the_reader_starts_later_is_as_ray_has_it(photos, tmp_path, monkeypatch):
+    """In the same kernel: with its dashboard, and at no address that the reader hasn't named."""
+    ray.shutdown()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    own = ray._private.node.Node.start_api_server
+    assert own.__name__ == "start_api_server"
+    job = noting(photos, tmp_path / "out", tmp_path / "log")
+    assert scale.describe_catalogue(job) == {"described": 20}
+    assert ray.is_initialized() and ray._private.node.Node.start_api_server is own
+    assert "RAY_ADDRESS" not in os.environ
+    ray.shutdown()
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    with pytest.raises(RuntimeError, match="can't be joined"):
+        scale.describe_catalogue(job._replace(out=str(tmp_path / "other")))
+    assert ray._private.node.Node.start_api_server is own
 
 
 # What it shows and hands out

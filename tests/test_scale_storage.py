@@ -157,7 +157,7 @@ def test_parquet_of_another_form_is_refused(photos, tmp_path):
             scale.find_shards(str(source))
     image = {"bytes": b"photo", "path": "1.png"}
     source = save_parquet(tmp_path / "ids" / "shop.parquet", ["1", None, "1"], [image] * 3)
-    with pytest.raises(ValueError, match=r"2 ids are missing or twice \(1, None\)"):
+    with pytest.raises(ValueError, match=r"Ids missing or twice: 2 \(1, None\)"):
         scale.find_shards(str(source))
     save_parquet(photos / "shop.parquet", ["1"], [image])
     with pytest.raises(ValueError, match="holds photos and Parquet files: give one or the other"):
