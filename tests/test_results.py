@@ -210,3 +210,16 @@ def test_any_gpu_s_figures_are_found_and_a_processor_s_are_not(tmp_path, monkeyp
     write_json(tmp_path / "full-tesla-t4-captioning.json", {})
     assert [path.stem for path in results._on_gpu("captioning")] == ["full-tesla-t4-captioning"]
     assert results._on_gpu("training") == []
+
+
+def test_a_course_on_other_photos_is_not_stored_as_this_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setenv("MODA_PROFILE", "mini")
+    monkeypatch.setenv("MODA_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MODA_DATA_DIR", raising=False)
+    for name, home in {"course": "mini-shop", "course-scale": "mini"}.items():
+        course = {"profile": "mini", "home": home, "data": "drawn"}
+        write_json(tmp_path / "build" / "course" / f"{name}.json", course)
+    stored = [path.stem for path in results.collect()]
+    assert stored == [f"mini-{results._device()}-course-scale"]

@@ -40,7 +40,7 @@ def collect() -> list[Path]:
         if not path.exists():
             continue
         course = read_json(path)
-        if (course["profile"], course["data"]) == (profile.name, profile.data_label):
+        if course.get("home") == profile.home.name:  # none: of a course before it was noted
             written.append(_store(f"{prefix}-{name}", course))
     for path in sorted((profile.home / "evaluation").glob("*.json")):
         written.append(_store(f"{prefix}-evaluation-{path.stem}", read_json(path)))
