@@ -38,6 +38,7 @@ from moda_utils.features import Examples, embed_photos
 from moda_utils.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionProcessor
 from moda_utils.profiles import ROOT, Checkpoint, Profile, get_profile
 from moda_utils.refinement import captioned_items, refine_items, refined_journal
+from moda_utils.runs import RunFolder
 from moda_utils.training import TrainConfig, train
 
 STAGES = ("captioning", "refinement", "embedding", "training", "dataset")
@@ -66,7 +67,8 @@ class Kill:
 class World:
     """What all stages start from, below `root`: a shop, its catalogue, captions, three models.
 
-    A stage that reaches `last_batch`, counted from 1, dies in it.
+    A stage that reaches `last_batch`, counted from 1, dies in it; training in the save of that
+    number, of which there is then one after each step.
     """
 
     def __init__(self, root: Path, last_batch: int | None = None):
@@ -178,6 +180,16 @@ def _train(world: World, home: Path) -> Callable[[], object]:
     config = TrainConfig(
         epochs=6, batch_size=16, accumulation=2, snapshot_epochs=(1, 6), save_minutes=0.0005
     )
+    if world.last_batch is not None:
+        config = replace(config, save_minutes=0.0)
+        saves, save = itertools.count(1), RunFolder.save
+
+        def last_save(folder: RunFolder) -> None:
+            if next(saves) == world.last_batch:
+                os.kill(os.getpid(), signal.SIGKILL)
+            save(folder)
+
+        RunFolder.save = last_save
     return lambda: train(model, processor, items, held_out, config, home / "runs" / "moda")
 
 
@@ -268,7 +280,8 @@ def run(stage: str, world: World, home: Path, kill_after: float | None = None) -
 
 
 def run_until(last_batch: int, stage: str, world: World, home: Path) -> None:
-    """Run a stage that is killed while its model is asked for the batch of that number."""
+    """Run a stage that is killed while its model is asked for the batch of that number, or while
+    training is about to save for that time."""
     _, sender = _context.Pipe(duplex=False)
     process = _start(stage, World(world.root, last_batch), home, sender)
     process.join()
@@ -320,19 +333,22 @@ def kill_all(world: World, kills: int, seed: int) -> list[Kill]:
         length, expected = whole[stage]
         moment = rng.uniform(0, length)
         home = root / f"{len(done):02d}-{stage}-{rng.randrange(10**6)}"
-        if run(stage, world, home, kill_after=moment) is not None:
-            continue  # it was faster this time and ended before its moment
+        seconds = run(stage, world, home, kill_after=moment)
+        if seconds is not None:  # it was faster this time and ended before its moment
+            whole[stage] = (seconds, expected)
+            continue
         found = artefacts_left(home)
         run(stage, world, home)
         equal = artefacts(home) == expected
         again = asked(home) - asked(unbroken) if stage in BATCH else None
-        kept = _steps_kept(home) if "state.pt" in found else None
+        kept = steps_kept(home) if "state.pt" in found else None
         times = round(moment, 3), round(moment / length, 3)
         done.append(Kill(stage, *times, len(found), equal, again, kept))
     return done
 
 
-def _steps_kept(home: Path) -> int:
+def steps_kept(home: Path) -> int:
+    """After which step the last run of training in this home has gone on, 0 if it began anew."""
     place = re.search(r"goes on in epoch \d+, after step (\d+)", _said(home).read_text())
     return int(place[1]) if place else 0
 

@@ -347,29 +347,35 @@ LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--
 LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
 LAUNCH += ["--main_process_port", "0"]
 
-# Python runs this in each process: which of them puts which file in its place?
+# Python runs this in each process: which of them puts which file in its place? With a pause before
+# each, so that whoever is to be killed on the way can't have come to the end.
 NOTE_WRITERS = """
-import os, sys
+import os, sys, time
 
 def note(event, arguments):
     if event == "os.rename":
         with open(os.environ["WRITERS"], "a") as file:
             file.write(f"{os.getpid()} {arguments[1]}\\n")
+        time.sleep(float(os.environ["PAUSE"]))
 
 sys.addaudithook(note)
 """
 
 
 def start_training(
-    folder: Path, run: str, start: list[str], writers: str = "others"
+    folder: Path, run: str, start: list[str], writers: str = "others", pause: float = 0.0
 ) -> subprocess.Popen:
-    """Train by the recipe in a folder, which the names of the files that are written go to, too."""
+    """Train by the recipe in a folder, which the names of the files that are written go to, too.
+
+    `pause`: seconds before each file.
+    """
     (folder / "sitecustomize.py").write_text(NOTE_WRITERS)
     options = ["--config", str(folder / "recipe.toml"), "--run", run, "--captions", "template"]
     return subprocess.Popen(
         [*start, "-m", "moda_utils.training", *options],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(folder), "WRITERS": str(folder / writers)},
+        env=os.environ
+        | {"PYTHONPATH": str(folder), "WRITERS": str(folder / writers), "PAUSE": str(pause)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -382,7 +388,7 @@ def test_accelerate_gives_two_processes_the_losses_of_one(shop_of_full, tmp_path
     recipe = "epochs = 8\nbatch_size = 16\naccumulation = 2\nsnapshot_epochs = [2, 8]\n"
     (tmp_path / "recipe.toml").write_text(recipe + "save_minutes = 0.0\n")
     one, two = (shop_of_full / "runs" / name for name in ("one", "two"))
-    with start_training(tmp_path, "two", LAUNCH) as broken:
+    with start_training(tmp_path, "two", LAUNCH, pause=1) as broken:
         while not (two / "state.pt").exists() and broken.poll() is None:
             time.sleep(0.005)
         children = psutil.Process(broken.pid).children(recursive=True)
@@ -390,7 +396,7 @@ def test_accelerate_gives_two_processes_the_losses_of_one(shop_of_full, tmp_path
         assert len(pair) == 2, children
         pair[1].kill()
         said, beside = broken.communicate()
-    assert not psutil.wait_procs(pair, timeout=30)[1], "the other one trains on alone"
+    assert not psutil.wait_procs(pair, timeout=300)[1], "the other one trains on alone"
     assert broken.returncode != 0 and "Finished:" not in said, f"not killed in time: {said}{beside}"
     for name, start in (("one", [sys.executable]), ("two", LAUNCH)):
         with start_training(tmp_path, name, start, f"writers of {name}") as process:
