@@ -36,22 +36,25 @@ def rows(out, kind="described"):
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
-def noting_engine(log, seconds=0.0, wait_for=0, crew=1):
+def noting_engine(log, seconds=0.0, wait_for=0, crew=1, most=None):
     """A model that writes down what it is asked, and by which process; the "text" is a size.
 
     `seconds` is what a photo takes. The worker that loads first answers nothing until the log has
     `wait_for` lines, which are those of the others. None begins before `crew` of them have loaded.
+    With `most` lines in the log all stop where they are, until they are killed.
     """
     loaded = log.with_name(f"{log.name}.loaded")
-    loaded.mkdir(exist_ok=True)
-    if any(loaded.iterdir()):
+    try:
+        loaded.mkdir()  # which only one of several can do
+    except FileExistsError:
         wait_for = 0
     (loaded / str(os.getpid())).touch()
-    wait_until(lambda: len(list(loaded.iterdir())) >= crew)
+    wait_until(lambda: len(loaders(log)) >= crew)
 
     def answer(photos):
         wait_until(lambda: not wait_for or log.exists() and len(lines(log)) >= wait_for)
         for photo in photos:
+            wait_until(lambda: most is None or not log.exists() or len(lines(log)) < most)
             time.sleep(seconds)
             with open(log, "a") as file:
                 file.write(f"{os.getpid()} {photo.getpixel((0, 0))[0] // 12}\n")
@@ -75,6 +78,11 @@ def asked(log):
     return [photo for _, photo in lines(log)]
 
 
+def loaders(log):
+    """The processes that have loaded the model."""
+    return {int(path.name) for path in log.with_name(f"{log.name}.loaded").iterdir()}
+
+
 def lines(log):
     """(process, number of the photo) of each question."""
     return [tuple(line.split()) for line in log.read_text().split("\n")[:-1]]
@@ -86,7 +94,7 @@ def wait_until(happened):
     Raises:
         TimeoutError: it takes so long that it will never happen.
     """
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not happened():
         if time.monotonic() > deadline:
             raise TimeoutError("What was waited for did not happen.")
@@ -112,21 +120,21 @@ def run_python(code, **environment):
     """Run code so: (what the process said, and beside)."""
     with start_python(code, **environment) as process:
         try:
-            return process.communicate(timeout=600)
+            return process.communicate(timeout=900)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
 
 
-def describing(source, out, log, seconds=0.0):
+def describing(source, out, log, **options):
     """Code that describes by two workers, five photos a shard, and prints the numbers."""
-    job = f"noting({str(source)!r}, {str(out)!r}, Path({str(log)!r}), seconds={seconds})"
+    job = f"noting({str(source)!r}, {str(out)!r}, Path({str(log)!r}), **{options})"
     return f"print(dict(scale.describe_catalogue({job}, workers=2, shard_size=5)))"
 
 
 def describe_in_a_new_process(source, out, log, seconds=0.0, **environment):
     """What the process said, and beside."""
-    return run_python(describing(source, out, log, seconds), **environment)
+    return run_python(describing(source, out, log, seconds=seconds), **environment)
 
 
 def deadly_engine():

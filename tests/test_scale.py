@@ -16,6 +16,7 @@ from scale_jobs import (
     describing,
     draw_photos,
     lines,
+    loaders,
     noting,
     ray,
     rows,
@@ -127,13 +128,13 @@ def test_a_killed_worker_costs_its_shard_and_nothing_else(photos, tmp_path):
 def test_a_killed_driver_costs_what_its_workers_had_begun(photos, tmp_path):
     """Its workers end with it; what they had written is there when the call is made again."""
     out, log = tmp_path / "out", tmp_path / "log"
-    with start_python(describing(photos, out, log, seconds=1)) as driver:
+    with start_python(describing(photos, out, log, crew=2, most=14)) as driver:
         wait_until(lambda: driver.poll() is not None or rows(out))
         driver.kill()
         beside = driver.communicate()[1]
     assert driver.returncode == -signal.SIGKILL, beside
-    workers = {int(process) for process, _ in lines(log)}
-    wait_until(lambda: not any(map(psutil.pid_exists, workers)))
+    assert len(loaders(log)) == 2
+    wait_until(lambda: not any(map(psutil.pid_exists, loaders(log))))
     written = len(rows(out))
     assert 5 <= written < 20
     said, beside = describe_in_a_new_process(photos, out, log)
@@ -239,13 +240,13 @@ def test_the_captioner_gives_the_rows_of_notebook_2(profile, photos, tmp_path):
 def test_who_stops_the_command_is_told_how_to_go_on(photos, tmp_path):
     """Ctrl-C on the command line, with a model that notes what it is asked in place of MODA."""
     out, log = tmp_path / "out", tmp_path / "log"
-    model = f"scale.moda_job = lambda *job: noting(*job[:2], {str(log)!r}, seconds=1)"
+    model = f"scale.moda_job = lambda *job: noting(*job[:2], {str(log)!r}, most=1)"
     heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` may not
     code = f"{model}\n{heed}\nsys.exit(scale.main([{str(photos)!r}, {str(out)!r}]))"
     with start_python(code, MODA_PROFILE="mini", MODA_HOME=str(tmp_path)) as command:
         wait_until(lambda: command.poll() is not None or log.exists())
         command.send_signal(signal.SIGINT)
-        beside = command.communicate(timeout=300)[1]
+        beside = command.communicate(timeout=900)[1]
     assert beside.splitlines()[-1] == "Stopped: the same command goes on."
     assert command.returncode == 130 and "Traceback" not in beside
 

@@ -32,6 +32,9 @@ from scale_jobs import (
 from moda_utils import scale
 
 pytestmark = pytest.mark.slow
+NOBODY = socket.socket()  # has its port as long as it lives, and listens to none who calls
+NOBODY.bind(("127.0.0.1", 0))
+NOWHERE = f"127.0.0.1:{NOBODY.getsockname()[1]}"
 DEFAULT = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"  # where Ray looks for one
 
 
@@ -50,6 +53,11 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def removed(folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 # What it asks of the world
@@ -95,7 +103,7 @@ def test_a_ray_that_the_reader_starts_later_is_as_ray_has_it(photos, tmp_path, m
     assert ray.is_initialized() and ray._private.node.Node.start_api_server is own
     assert "RAY_ADDRESS" not in os.environ
     ray.shutdown()
-    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("RAY_ADDRESS", NOWHERE)
     with pytest.raises(RuntimeError, match="can't be joined"):
         scale.describe_catalogue(job._replace(out=str(tmp_path / "other")))
     assert ray._private.node.Node.start_api_server is own
@@ -147,7 +155,7 @@ def other():
     """A Ray that somebody else started, with a token: its environment, address and folder."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short, for sockets lie below it
     port, there = free_port(), DEFAULT.exists()
-    nobody = f"http://127.0.0.1:{free_port()}"  # it would tell its makers that it starts
+    nobody = f"http://{NOWHERE}"  # it would tell its makers that it starts
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(24)}
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     command += [f"--port={port}", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}"]
@@ -170,8 +178,8 @@ def other():
         for member in family:  # by number: `ray stop` would stop every Ray of this machine
             with suppress(psutil.NoSuchProcess):
                 member.kill()
-        psutil.wait_procs(family, timeout=20)
-        shutil.rmtree(folder)
+        psutil.wait_procs(family, timeout=60)
+        wait_until(lambda: removed(folder))  # what was just being started may still write there
         assert DEFAULT.exists() == there  # or every other Ray here would wait for this one
 
 
@@ -197,8 +205,8 @@ def test_a_wrong_token_is_explained(other, photos, tmp_path):
 
 
 def test_no_ray_at_the_address_is_explained_at_once(photos, tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("RAY_ADDRESS", NOWHERE)
     begin = time.monotonic()
     with pytest.raises(RuntimeError, match=r"The Ray at 127.* can't be joined .*see that it runs"):
         scale.describe_catalogue(noting(photos, tmp_path / "out", tmp_path / "log"))
-    assert time.monotonic() - begin < 20  # Ray itself would try for minutes
+    assert time.monotonic() - begin < 60  # Ray itself would try for minutes
