@@ -53,6 +53,8 @@ class FakeHub(ThreadingHTTPServer):
             "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_ETAG_TIMEOUT": "120",  # on a busy machine a thread may wait for its turn
+            "HF_HUB_DOWNLOAD_TIMEOUT": "120",
             "no_proxy": "127.0.0.1",
         }
 

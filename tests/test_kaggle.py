@@ -106,11 +106,10 @@ def test_refusals_say_what_to_do(kaggle, status, words):
 
 @pytest.mark.parametrize("proxy", ["127.0.0.1", "kaggle.invalid"])
 def test_no_network_and_a_name_that_does_not_resolve(kaggle, monkeypatch, proxy):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    monkeypatch.setenv("http_proxy", f"http://{proxy}:{port}")
-    assert failure().startswith("Kaggle can't be reached: check the network")
+    with socket.socket() as nobody:  # has the port, and listens to none who calls
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("http_proxy", f"http://{proxy}:{nobody.getsockname()[1]}")
+        assert failure().startswith("Kaggle can't be reached: check the network")
 
 
 def test_a_damaged_archive_is_deleted_and_the_next_try_works(kaggle):
