@@ -186,7 +186,7 @@ def one_run(profile: Profile, run: Run, settings: Settings) -> Path:
         "best_epoch": best["epoch"],
         "validation_loss": round(best["loss"], 4),
         "training_seconds": round(history.of("validation")[-1]["seconds"], 1),
-        "processor_seconds": round(time.process_time() - begin, 1),
+        "processor_seconds": round(time.process_time() - begin, 3),
     }
     write_json(folder / "grades.json", result)
     shutil.rmtree(folder / "best")

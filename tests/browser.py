@@ -51,7 +51,9 @@ def open_browser(folder: Path) -> Browser:
     for option in (*OPTIONS, f"--user-data-dir={folder}"):
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return Browser(options, ChromeService(DRIVER))
+    opened = Browser(options, ChromeService(DRIVER))
+    opened.set_script_timeout(300)
+    return opened
 
 
 @pytest.fixture(scope="session")

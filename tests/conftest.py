@@ -1,4 +1,4 @@
-"""What all unit tests share: no settings of the person who runs them, and no network."""
+"""What all unit tests share: no settings of the person who runs them, no network, no chance."""
 
 import socket
 
@@ -12,6 +12,14 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test sets what it needs; the shell's MODA_* never decide whether it passes."""
     for name in ("MODA_PROFILE", "MODA_HOME", "MODA_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_chance() -> None:
+    """Weights and inputs that a test draws are the same alone as behind other tests."""
+    import torch  # here, for `moda_utils` comes first
+
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

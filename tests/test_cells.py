@@ -52,6 +52,7 @@ def kernel(notebook: nbformat.NotebookNode, home: Path) -> Iterator[NotebookClie
         notebook,
         timeout=CELL_SECONDS,
         startup_timeout=180,
+        iopub_timeout=60,
         kernel_name="python3",
         resources={"metadata": {"path": str(ROOT / "notebooks")}},
         coalesce_streams=True,

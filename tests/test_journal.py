@@ -168,7 +168,7 @@ def test_two_processes_never_mix_their_lines(path):
     path.parent.mkdir(parents=True)
     writers = [start_writer(path, first, 25) for first in (0, 100)]
     for writer in writers:
-        writer.communicate(timeout=60)
+        writer.communicate(timeout=600)
         assert writer.returncode == 0
     journal = open_journal(path)
     assert (len(journal.done()), journal.damaged) == (200, 0)

@@ -95,6 +95,7 @@ class Machine:
             notebook,
             timeout=600,
             startup_timeout=180,
+            iopub_timeout=60,
             kernel_name=KERNEL,
             resources={"metadata": {"path": str(folder)}},
         )

@@ -143,7 +143,7 @@ def test_on_a_phone_the_contents_fold_open_and_lead_to_a_section(browser, site):
     contents.find_element(By.TAG_NAME, "summary").click()
     assert entries[1].is_displayed()
     entries[1].click()
-    assert browser.execute_script("return document.querySelector(':target') !== null")
+    wait(browser, lambda: browser.execute_script("return document.querySelector(':target')"))
 
 
 def test_on_a_phone_a_figure_is_whole_and_grows_when_touched(browser, site):  # noqa: F811

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from toy_refiner import toy_item
 
@@ -19,7 +19,13 @@ from moda_utils.phi3_vision import STOP_TOKENS
 from moda_utils.refinement import FIELDS, PROMPT_II, fill_prompt
 
 # Machines differ in speed, and a slow one is no failure.
-settings.register_profile("course", deadline=None, max_examples=200, derandomize=True)
+settings.register_profile(
+    "course",
+    deadline=None,
+    max_examples=200,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("course")
 
 # Any text, surrogates included: a model's bytes are decoded before they get here, files are not.

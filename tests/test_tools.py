@@ -46,7 +46,7 @@ def small_notebook(code: str) -> nbformat.NotebookNode:
 
 def test_a_run_stores_outputs_and_measures_memory(tmp_path):
     notebook = small_notebook(
-        "import os, time\nblock = bytearray(200_000_000)\ntime.sleep(1)\n"
+        "import os, time\nblock = bytearray(200_000_000)\ntime.sleep(3)\n"
         "print(os.path.basename(os.getcwd()), os.environ['MODA_PROFILE'])"
     )
     folder = tmp_path / "here"

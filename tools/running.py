@@ -128,6 +128,7 @@ def execute(
         notebook,
         timeout=CELL_TIMEOUT,
         startup_timeout=180,
+        iopub_timeout=60,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
