@@ -2,12 +2,12 @@
 
 import os
 import re
-import socket
 from pathlib import Path
 
 import pytest
 from browser import browser  # noqa: F401 - a fixture
 from gradio_client import Client, handle_file
+from ports import free_port
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from shop import shop_row, write_shop
@@ -86,7 +86,7 @@ def test_the_command_serves_the_model_that_is_asked_for(files, monkeypatch, opti
     launch, load_model = demo.launch, demo.load_model
 
     def launched(*args, **kwargs):  # as from a notebook: the command would wait for Ctrl-C
-        served = {"prevent_thread_lock": True, "quiet": True, "server_port": _free_port()}
+        served = {"prevent_thread_lock": True, "quiet": True, "server_port": free_port()}
         pages.append(launch(*args, **kwargs, **served))
 
     def loaded(*args):
@@ -107,7 +107,7 @@ def test_the_command_serves_the_model_that_is_asked_for(files, monkeypatch, opti
 
 @pytest.fixture
 def served(home):
-    blocks = demo.launch(prevent_thread_lock=True, quiet=True, server_port=_free_port())
+    blocks = demo.launch(prevent_thread_lock=True, quiet=True, server_port=free_port())
     yield blocks.local_url
     blocks.close()
 
@@ -144,9 +144,3 @@ def test_a_visitor_uploads_photos_and_reads_descriptions(served, browser, files)
     asked = browser.requests()
     assert any(address.startswith(served) for address in asked)
     assert [address for address in asked if not address.startswith((served, "blob:"))] == []
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]

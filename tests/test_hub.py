@@ -7,7 +7,6 @@ stays alive between questions, because importing takes longer than all of them.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from fake_hub import FakeHub
+from ports import nobodys_port
 from real_layout import write_repositories
 from transformers import CLIPConfig, CLIPModel
 
@@ -216,14 +216,10 @@ def test_a_killed_download_leaves_nothing_half(hub, large, cold):
         assert reader.load("clip", cold) == ""
 
 
-nobody = socket.socket()  # has its port as long as it lives, and listens to none who calls
-nobody.bind(("127.0.0.1", 0))
-
-
 @pytest.mark.parametrize(
     "environment",
     [
-        {"HF_ENDPOINT": f"http://127.0.0.1:{nobody.getsockname()[1]}"},
+        {"HF_ENDPOINT": f"http://127.0.0.1:{nobodys_port()}"},
         {"HF_ENDPOINT": "http://hub.invalid"},  # a name that never resolves
         {"HF_HUB_OFFLINE": "1"},
     ],

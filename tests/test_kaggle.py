@@ -1,12 +1,12 @@
 """The download: what works, and that each failure says in one sentence what to do."""
 
 import re
-import socket
 
 import numpy as np
 import pytest
 from fake_kaggle import FakeKaggle, zip_folder
 from PIL import Image
+from ports import nobodys_port
 
 from moda_utils.catalog import load_photos, read_catalog
 from moda_utils.kaggle import download
@@ -106,10 +106,8 @@ def test_refusals_say_what_to_do(kaggle, status, words):
 
 @pytest.mark.parametrize("proxy", ["127.0.0.1", "kaggle.invalid"])
 def test_no_network_and_a_name_that_does_not_resolve(kaggle, monkeypatch, proxy):
-    with socket.socket() as nobody:  # has the port, and listens to none who calls
-        nobody.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("http_proxy", f"http://{proxy}:{nobody.getsockname()[1]}")
-        assert failure().startswith("Kaggle can't be reached: check the network")
+    monkeypatch.setenv("http_proxy", f"http://{proxy}:{nobodys_port()}")
+    assert failure().startswith("Kaggle can't be reached: check the network")
 
 
 def test_a_damaged_archive_is_deleted_and_the_next_try_works(kaggle):

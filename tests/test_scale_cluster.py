@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ports import free_port, nobodys_port
 from scale_jobs import (
     clean_environment,
     describe_in_a_new_process,
@@ -32,9 +32,7 @@ from scale_jobs import (
 from moda_utils import scale
 
 pytestmark = pytest.mark.slow
-NOBODY = socket.socket()  # has its port as long as it lives, and listens to none who calls
-NOBODY.bind(("127.0.0.1", 0))
-NOWHERE = f"127.0.0.1:{NOBODY.getsockname()[1]}"
+NOWHERE = f"127.0.0.1:{nobodys_port()}"
 DEFAULT = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"  # where Ray looks for one
 
 
@@ -47,12 +45,6 @@ def cluster():
 @pytest.fixture
 def photos(tmp_path):
     return draw_photos(tmp_path / "photos")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def removed(folder):
