@@ -220,10 +220,11 @@ def main() -> None:
                 paths = [catalog.root / image for image in frame["image"][:n]]
             rounds = options.rounds or (1 if small else 3)
             result["crops"][str(crops)] = measure(captioner, paths, size, rounds)
+            place = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
+            kind = "captioning-random-weights" if options.random_weights else "captioning"
+            # After each: a rented GPU may go before the next one is done.
+            write_json(options.results / f"{profile.name}-{place}-{kind}.json", result)
     print(json.dumps(result, indent=2))
-    place = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
-    kind = "captioning-random-weights" if options.random_weights else "captioning"
-    write_json(options.results / f"{profile.name}-{place}-{kind}.json", result)
 
 
 if __name__ == "__main__":

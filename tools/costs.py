@@ -19,11 +19,16 @@ from moda_utils.answers import fitting_batch_size, sequence_bytes
 from moda_utils.captioning import PROMPT_I
 from moda_utils.course import _cost
 from moda_utils.modeling_moda import ModaConfig, ModaForConditionalGeneration
-from moda_utils.phi3_vision import Phi3VisionForConditionalGeneration, Phi3VisionImageProcessor
+from moda_utils.phi3_vision import (
+    Phi3VisionConfig,
+    Phi3VisionForConditionalGeneration,
+    Phi3VisionImageProcessor,
+)
 from moda_utils.profiles import get_profile
 from moda_utils.recipe import recipe
 from moda_utils.refinement import PROMPT_II
 from moda_utils.runs import trained_weights
+from moda_utils.storage import read_json
 
 GB = 1e9
 PHOTO = (1080, 1440)  # pixels of a photo of the Kaggle set
@@ -60,7 +65,27 @@ def costs_table() -> str:
         "what a program can count on, a little less than the GPU has. The photos are "
         f"{photos:.1f} GB more, once. Notebooks 00 and 06 need what 05 needs, the others no more."
     )
-    return "\n".join(rows) + f"\n\n{note}\n"
+    return "\n".join(rows) + f"\n\n{note}\n{_beside_measured()}"
+
+
+def _beside_measured() -> str:
+    """What describing took on GPUs where somebody measured it, beside the same calculation."""
+    model = _on_meta(Phi3VisionForConditionalGeneration, Phi3VisionConfig()).half()
+    lines = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob("full-*-captioning-random*.json")):
+        figures = read_json(path)
+        if figures["reduced"]:  # not the whole model
+            continue
+        for crops, run in figures["crops"].items():
+            places = run["prompt_tokens"] + figures["new_tokens"]
+            batch = run["batch_size"] * sequence_bytes(model, places)
+            calculated = (2 * model.num_parameters() + batch) / GB
+            lines.append(
+                f"{run['batch_size']} photos of {crops} crops at once took "
+                f"{run['batched']['peak_gb']:.1f} GB on one {figures['device']}, where this way of "
+                f"calculating says {calculated:.1f} GB"
+            )
+    return f"Measured beside it, with random weights: {'; '.join(lines)}.\n" if lines else ""
 
 
 def _row(name: str, download: float, disk: float, need: Callable[[Gpu], str]) -> str:

@@ -27,7 +27,7 @@
 # |---|---|
 # | **You will** | take Phi-3 Vision apart, watch it write a description word by word, let it describe the catalogue in batches, and measure how often it repeats printed words |
 # | **You need** | [notebook 01](01_dataset.ipynb); for the profile `full` a GPU with 15 GB. Without one you still see how everything works, and go on with template descriptions |
-# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · `full`: 8.3 GB to download once (calculated); nobody has measured the time on a GPU yet, so section 4.2 tells it for your device before you start |
+# | **Time and cost** | laptop, `mini`: under a minute ([measured](../benchmarks/results/mini-cpu-course.json)), nothing to download · `full`: 8.3 GB to download once (calculated); the time depends on the GPU (one has been [measured](../benchmarks/results/full-nvidia-h200-captioning-random-weights.json), with random weights), so section 4.2 tells it for yours before you start |
 
 # %% [markdown]
 # **Contents**
@@ -520,7 +520,7 @@ else:
 #
 # > **In `mini`:** prompts and answers are short, so most of the time goes into starting small operations, and a batch starts them once for all its rows.
 # >
-# > **With real weights:** on a GPU expect the gain described above; nobody has measured it here yet. On a CPU expect next to none: the time goes into reading photo and prompt, which a batch does not shorten ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
+# > **With real weights:** on a GPU expect the gain described above ([measured](../benchmarks/results/full-nvidia-h200-captioning-random-weights.json) on one large GPU, with random weights of the real size: there, 16 tiles a photo gained less than 4, for more of the time goes into reading). On a CPU expect next to none: reading photo and prompt takes nearly all the time, and a batch does not shorten it ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
 #
 # How long will the catalogue take at this pace?
 
