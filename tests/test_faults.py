@@ -150,7 +150,7 @@ def test_nothing_asks_what_time_it_is():
                 assert ast.unparse(node) not in asking, path.name
 
 
-@pytest.mark.parametrize("year", [1985, 2085])
+@pytest.mark.parametrize("year", [1985, 2037])  # some file systems end in 2038
 def test_files_dated_by_a_wrong_clock_are_used_all_the_same(profile, tmp_path, year, capsys):
     """A clock that was ahead and went back leaves files of the future."""
     photo = next((tmp_path / "shop").rglob("*.jpg"))

@@ -93,7 +93,7 @@ class Machine:
     def run(self, notebook: nbformat.NotebookNode, folder: Path, **environment: str) -> None:
         client = NotebookClient(
             notebook,
-            timeout=600,
+            timeout=1800,
             startup_timeout=180,
             iopub_timeout=60,
             kernel_name=KERNEL,
