@@ -199,7 +199,7 @@ def figures(
 ) -> dict[str, Any]:
     return {
         "seconds_per_epoch": round(epoch, 2),
-        "encoding_once_seconds": round(encoding, 2),
+        "encoding_once_seconds": round(encoding, 4),
         "samples_per_second": round(len(shop.photos) / epoch, 1),
         "epochs_measured": epochs,
         f"seconds_{EPOCHS}_epochs": round(whole, 1),

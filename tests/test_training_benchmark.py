@@ -69,7 +69,7 @@ def test_both_ways_train_the_same_and_every_figure_is_measured(
     for way, found in (("ours", result), ("ours_step_at_once", result["ours_step_at_once"])):
         assert result[way]["encoding_once_seconds"] > 0  # neither finds the other's cache
         expected = result["original"]["seconds_20_epochs"] / result[way]["seconds_20_epochs"]
-        assert found["times_faster_20_epochs"] == pytest.approx(expected, rel=0.02)
+        assert found["times_faster_20_epochs"] == pytest.approx(expected, abs=0.006)
     assert [path.name for path in tmp_path.iterdir()] == ["full-cpu-training.json"]
 
 
@@ -167,7 +167,7 @@ def test_the_stored_comparison_reaches_equal_losses_in_both_ways():
         took = [result[way]["seconds_20_epochs"] for way in ("original", "ours")]
         assert result["times_faster_20_epochs"] == pytest.approx(took[0] / took[1], rel=0.01)
         assert took[0] > took[1]
-        ways = [result[way] for way in WAYS]
+        ways = [result[way] for way in WAYS if way in result]  # the third one is new
         for way in ways:
             assert 0 < way["flop_utilisation"] < 1
         if ways[0]["format"] == ways[1]["format"]:
