@@ -173,7 +173,13 @@ def _opposite_prompt(answer: str, profile: Profile) -> bool:
 
     start, end = (mark in answer for mark in ("<|user|>\n", "<|end|>\n<|assistant|>\n"))
     framed = start and end and answer.count("<|image_1|>") == 1 and answer != PROMPT_I
-    return framed and "quote" in answer.lower() and "ignore it" not in answer
+    of_print = [line for line in re.split(r"[.\n]", answer.lower()) if _PRINT.search(line)]
+    return framed and any(map(_ASKS.search, of_print)) and not any(map(_DENIES.search, of_print))
+
+
+_PRINT = re.compile(r"\b(text|words?|letters?|printed|print)\b")
+_ASKS = re.compile(r"\b(quote|read|copy|repeat|write|include|transcribe|spell|state|mention)\b")
+_DENIES = re.compile(r"\b(not|never|no|without|ignore|don't)\b")
 
 
 @judge("02.2")

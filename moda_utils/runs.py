@@ -251,7 +251,7 @@ class RunFolder:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random_cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
         }
         with writing(self.folder):
             self._write_rows()
@@ -293,8 +293,8 @@ class RunFolder:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["random"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if torch.cuda.is_available() and state["random_cuda"]:  # not of a run begun on a CPU
+            torch.cuda.set_rng_state(state["random_cuda"][0])
         # Rows that were written after the state was saved will be measured again.
         rows = load_history(self.folder).rows
         self.history = History([row for row in rows if row["step"] <= self.step])

@@ -194,6 +194,8 @@ def train(
     model.config.output_tokens = tokens.labels[tokens.labels != -100].unique().tolist()
     if done:
         return run.history
+    if accelerator.process_index:  # has zeros of its own; the state is that of the first process
+        torch.manual_seed(config.seed + 1_000_003 * accelerator.process_index + run.step)
     if not run.step and not fresh:  # a broken-off run, in the same session
         raise ValueError(
             "This model has been trained before, so its losses would mean nothing: begin with a "
@@ -346,11 +348,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--captions", default="refined", help="refined, raw or template")
     parser.add_argument("--if-exists", default="continue", choices=IF_EXISTS)
     options = parser.parse_args(arguments)
-    profile = get_profile()
     try:
+        profile = get_profile()
         config = read_config(options.config, profile)
         train_from_profile(profile, options.run, config, options.captions, options.if_exists)
-    except (OSError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

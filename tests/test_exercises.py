@@ -263,6 +263,21 @@ def test_what_a_reader_finds_is_right_and_something_near_is_not(capsys, profile)
         assert judged(capsys, name, wrong).startswith(f"✗ {name}, not yet. Hint: "), name
 
 
+@pytest.mark.parametrize(
+    ("wish", "mark"),
+    [
+        ("Read out every word that is printed on the item.", "✓"),
+        ("Copy the text that is printed on the item into the description, word for word.", "✓"),
+        ("Do not quote the text that is in the image.", "✗"),
+        ("Quote the colour.", "✗"),
+        ("Do not write the text that is in the image. Quote every letter.", "✗"),
+    ],
+)
+def test_any_wish_for_the_printed_words_is_an_opposite_prompt(capsys, wish, mark):
+    start = PROMPT_I.split("Do not write the text")[0]
+    assert judged(capsys, "02.1", f"{start}{wish}\n\n<|end|>\n<|assistant|>\n").startswith(mark)
+
+
 def test_hints_and_questions_are_sentences_that_hold_no_number_of_a_run():
     for asked in EXERCISES.values():
         assert re.fullmatch(r"[a-z].*[.?]", asked.hint)

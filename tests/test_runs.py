@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from shop import shop_row, write_shop
 from test_training import TINY, examples, losses
-from tiny_moda import build, save_clip, save_opt
+from tiny_moda import build, save_clip, save_opt, shop_profile
 
 from moda_utils import runs, training
 from moda_utils.dataset import build_catalog
@@ -310,6 +310,9 @@ def test_the_command_says_in_one_sentence_what_is_missing(tmp_path, monkeypatch,
     assert "run notebook 01 first" in capsys.readouterr().err
     assert training.main(["--config", str(tmp_path / "none.toml")]) == 1
     assert "none.toml" in capsys.readouterr().err
+    monkeypatch.setenv("MODA_PROFILE", "medium")
+    assert training.main([]) == 1
+    assert "medium" in capsys.readouterr().err
     with pytest.raises(SystemExit) as done:
         training.main(["--help"])
     assert done.value.code == 0
@@ -340,6 +343,20 @@ def shop_of_full(tmp_path, monkeypatch) -> Path:
         monkeypatch.setenv(name, value)
     build_catalog(get_profile())
     return get_profile().home
+
+
+def test_the_command_says_that_memory_ran_out(tmp_path, monkeypatch, capsys):
+    profile, start = shop_profile(tmp_path), training.start_model
+
+    def cramped(*given):
+        model, processor = start(*given)
+        SmallMemory(model, items=0)
+        return model, processor
+
+    monkeypatch.setattr(training, "get_profile", lambda: profile)
+    monkeypatch.setattr(training, "start_model", cramped)
+    assert training.main(["--captions", "template"]) == 1
+    assert "not enough memory for a single item" in capsys.readouterr().err
 
 
 # As on two GPUs; without one, the processes talk by gloo. `--cpu` would start a single one.
@@ -416,6 +433,45 @@ def test_accelerate_gives_two_processes_the_losses_of_one(shop_of_full, tmp_path
     best, same = (load_file(run / "best" / "model.safetensors") for run in (one, two))
     for name, weight in best.items():
         torch.testing.assert_close(weight, same[name], rtol=1e-2, atol=1e-4)  # float16
+
+
+DRAWS = """
+import sys
+sys.path[:0] = [{tests!r}, {root!r}]
+import os
+from pathlib import Path
+import torch
+from test_training import TINY, build, examples
+from moda_utils.training import train
+
+def draw(history):
+    number = torch.rand(1).item()
+    with open(Path({out!r}, f"draws {{os.environ['RANK']}}"), "a") as file:
+        file.write(f"{{number}}\\n")
+
+train(*build(Path({parts!r})), examples(), examples(9), TINY, Path({out!r}, "run"), draw)
+"""
+
+
+@pytest.mark.slow
+def test_each_process_draws_its_own_zeros(folder, tmp_path):
+    """Those of dropout. The first one's are those of a process that trains alone."""
+    alone = []
+    train(
+        *build(folder), examples(), examples(9), TINY, tmp_path / "one",
+        lambda history: alone.append(torch.rand(1).item()),
+    )  # fmt: skip
+    places = {"tests": str(Path(__file__).parent), "root": str(ROOT), "parts": str(folder)}
+    (tmp_path / "draws.py").write_text(DRAWS.format(**places, out=str(tmp_path)))
+    command = [*LAUNCH, str(tmp_path / "draws.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (
+        [float(line) for line in (tmp_path / f"draws {rank}").read_text().split()]
+        for rank in range(2)
+    )
+    assert first == alone and len(second) == len(first) >= 2
+    assert not set(first) & set(second)
 
 
 EXCHANGES = """

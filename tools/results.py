@@ -230,9 +230,9 @@ def captions_tables() -> str:
         head = "| | device | crops | one by one | in batches | of | times faster | equal texts |"
         parts.append(f"Photos per second:\n\n{head}\n|{'---|' * 8}\n" + "\n".join(speeds) + "\n")
     parts.append(
-        "On a CPU a large model spends most of its time on reading photo and prompt, which a batch "
-        "does not shorten; a GPU writes many texts in the time of one. There, in 16 bits, rounding "
-        "decides between words that are about equally likely: to random weights, many are.\n"
+        "Random weights (in Phi-3 Vision's sizes, with noise for photos) tell about time only. A "
+        "CPU spends most of it on reading photo and prompt, which a batch does not shorten; a GPU "
+        "fetches weights once for a batch. In 16 bits, rounding decides near a tie of two words.\n"
     )
     if not list(RESULTS.glob("full-*-evaluation-*.json")):
         parts.append("**Phi-3 Vision itself, real photos**: not yet run.\n")

@@ -400,7 +400,7 @@ figure
 # | greedy | always take the most probable next token |
 # | group | items that share a photo or a title; they stay in one split |
 # | int8 | a number in one byte instead of four |
-# | interval | where the value would most likely lie with other items of the same kind |
+# | interval | a range, made so that for 95 of 100 such samples it holds the value of all items of this kind together |
 # | journal | a file with one line per answer of a model: what is in it is not asked again |
 # | label -100 | nothing is asked at this place, so nothing is learnt there |
 # | lexicon | the list of words by which a program finds colour, type, gender and use in a sentence |
@@ -475,7 +475,7 @@ for index in wrong:
 check("00.1")  # then: check("00.1", "your description")
 
 # %% [markdown]
-# **2 (medium). How much does it have to see?** Train on 30, 120 and 480 items with the same number of *steps* (not epochs), at a constant learning rate, since the recipe lowers it by epochs. What needs the most examples: colour, type, gender or use? Guess before you try.
+# **2 (medium). How much does it have to see?** Train on 30, 120 and 480 items with the same number of *steps* (not epochs), at a constant learning rate (`recipe(profile, schedule="constant", learning_rate=5e-4, ...)`), since the recipe lowers it by epochs. What needs the most examples: colour, type, gender or use? Guess before you try.
 
 # %%
 for count in (120, 480):

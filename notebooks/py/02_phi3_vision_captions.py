@@ -520,7 +520,7 @@ else:
 #
 # > **In `mini`:** prompts and answers are short, so most of the time goes into starting small operations, and a batch starts them once for all its rows.
 # >
-# > **With real weights:** on a GPU expect the gain described above ([measured](../benchmarks/results/full-nvidia-h200-captioning-random-weights.json) on one large GPU, with random weights of the real size: there, 16 tiles a photo gained less than 4, for more of the time goes into reading). On a CPU expect next to none: reading photo and prompt takes nearly all the time, and a batch does not shorten it ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
+# > **With real weights:** on a GPU expect the gain described above ([measured](../benchmarks/results/full-nvidia-h200-captioning-random-weights.json) on one large GPU, with random weights of the real size: there, batches gained less with 16 tiles a photo than with 4: more of the time goes into reading, and fewer photos fit into a batch). On a CPU expect next to none: reading photo and prompt takes nearly all the time, and a batch does not shorten it ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
 #
 # How long will the catalogue take at this pace?
 
@@ -641,7 +641,7 @@ show(shown, "Captions that repeat printed words") if len(shown) else print("no l
 # %% [markdown]
 # ### 6.2 How often
 #
-# *Predict first: in how many captions of photos with print does the word come back, although the prompt forbids it?* A rate is worth as much as its sample. The interval tells how far the rate could move with other photos from the same shop; if it is wide, raise `HOW_MANY`. (One thing it can't do: if *every* photo leaks, all resamples agree, and the interval shrinks to a point.)
+# *Predict first: in how many captions of photos with print does the word come back, although the prompt forbids it?* A rate is worth as much as its sample. The interval says between which bounds the rate over all such photos probably lies; if it is wide, raise `HOW_MANY`. (One thing it can't do: if *every* photo leaks, all resamples agree, and the interval shrinks to a point.)
 
 # %%
 if len(described):
@@ -742,7 +742,7 @@ print("every item has a text to train on:", complete)
 #
 # * **A photo becomes words.** Tiles, CLIP tower, merge, projection: at the end stand vectors of the decoder's own size, at places that a negative id has kept free.
 # * **Do the arithmetic first.** Weights and cache decide what fits, before anything is downloaded.
-# * **Greedy decoding is a loop of three lines**; a batch makes it fast where starting each step is what costs, if the padding stands on the left.
+# * **Greedy decoding is a short loop**: ask, take the most probable token, append it. A batch makes it fast where fetching the weights or starting each step is what costs, if the padding stands on the left.
 # * **Parse, count, keep.** Every answer has a status and its raw text.
 # * **A prompt is a wish.** Measure whether it is granted.
 # * **The licence of the teacher decides** whether a student may learn from it.

@@ -433,7 +433,7 @@ both = both.dropna(subset=["caption", "refined"]).reset_index(drop=True)
 # %% [markdown]
 # ### 7.1 Printed words
 #
-# The reason for this notebook. How many captions repeat what is printed on the item, and how many refined texts still do? The interval says how far the share could move with other items of the same kind. *Predict both shares before you run the cell.*
+# The reason for this notebook. How many captions repeat what is printed on the item, and how many refined texts still do? The interval says between which bounds the share over all such items probably lies. *Predict both shares before you run the cell.*
 
 # %%
 texts = {"caption": list(both.caption), "refined": list(both.refined),
@@ -489,7 +489,7 @@ print("\ngone, most often:")
 print(fill(", ".join(f"{word} {number}" for word, number in gone.most_common(16)), 88))
 
 # %% [markdown]
-# Three kinds of words may go: those of another opening ("pair", of "a pair of"), those around a word that was read ("print", "front", "says"), and those of the phrase for the usage, where the sentence had to begin otherwise ("designed", "everyday"). A pattern, a sleeve or a bow among the lost ones would be a loss.
+# Four kinds of words may go: those of another opening ("pair", of "a pair of"), those around a word that was read ("print", "front", "says"), those of the phrase for the usage, where the sentence had to begin otherwise ("designed", "everyday"), and wrong words that the row has replaced (a "t-shirt" that is none). A pattern, a sleeve or a bow among the lost ones would be a loss.
 
 # %% [markdown]
 # ### 7.4 Length and vocabulary

@@ -512,7 +512,7 @@ plots.confusion(result["confusions"]["colour"], profile=profile, title="Colour")
 plots.confusion(result["confusions"]["category"], profile=profile, title="Product type")
 
 # %% [markdown]
-# Mistakes between neighbours (navy and blue, shirts and tops) people make, too; mistakes across the table look like guesses.
+# Rows and columns are ordered by frequency, so the distance from the diagonal means nothing. Ask of each cell beside it whether the two are alike: navy and blue, shirts and T-shirts are mistakes that people make, too. Between things that have nothing in common (shorts and shoes) it looks like a guess.
 #
 # ### 7.2 The gallery: worst, typical, best
 #

@@ -308,7 +308,7 @@ if path.exists():
     print("agrees least with float32:", table8["same_first_token"].astype(float).idxmin())
 
 # %% [markdown]
-# The course uses the kernels that torch brings along. Others may be faster (the cell above prints by how much, for one photo and for a batch), but they need more packages, and most of them a model exported or converted into a second format, apart from the one you train; torch's need nothing else to be installed. (`same_first_token` compares with float32. torch's kernels bring their inputs to seven bits, where others take eight, so they may agree less. Scores of random weights lie closer together than those of a trained model, so what int8 does to *sentences* is measured in section 6.) torch marks its old interface as deprecated in favour of the library torchao, so `fast.py` asks before it uses it, and falls back to float32 where it is gone: slower, and a word differs now and then (section 6).
+# The course uses the kernels that torch brings along. Others may be faster (the cell above prints by how much, for one photo and for a batch), but they need more packages, and most of them a model exported or converted into a second format, apart from the one you train; torch's need nothing else to be installed. (`same_first_token` compares with float32. torch's kernels bring their inputs to seven bits, where others take eight, so they may agree less. Scores of random weights lie closer together than those of a trained model, so what int8 does to *sentences* is measured in section 6.) torch marks its old interface as deprecated in favour of the library torchao, so `fast.py` asks before it uses it, and falls back to float32 where it is gone: slower at real size, and a word differs now and then (section 6).
 #
 # ## 4. What is never said need not be weighed
 #
@@ -363,7 +363,7 @@ compared.round(1).rename_axis("milliseconds")
 # %% [markdown]
 # What to look for: only *encode* and *write* can fall.
 #
-# > **In `mini`:** *write* gains by the loop; int8 takes that gain back in part or whole, and *encode*, which has no loop, may rise. Weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top, shared out among the cores anew in every step, which with so little work costs more than it saves (put `torch.set_num_threads(1)` before the cell and compare). Small models should stay in float32; `describe` shows the other case here so that you can see it.
+# > **In `mini`:** *write* gains by the loop; int8 takes that gain back, in part, in whole or with more on top (a factor below one is slower than before), and *encode*, which has no loop, may rise. Weights that lie in the cache cost nothing to read, so int8 has nothing to save, and bringing each input to int8 is work on top, shared out among the cores anew in every step, which with so little work costs more than it saves (put `torch.set_num_threads(1)` before the cell and compare). Small models should stay in float32; `describe` shows the other case here so that you can see it.
 # >
 # > **With real weights:** expect both to fall to a fraction ([measured](../benchmarks/results/full-cpu-latency-random-weights.json) with random weights of the real sizes; nobody has measured trained ones yet).
 #

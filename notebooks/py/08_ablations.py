@@ -756,7 +756,7 @@ print(f"of the paired differences: {float(torch.tensor(pairs['runs']).std()):.3f
 # %%
 from moda_utils.variants import CONNECTORS, Variant
 
-print("connectors:", ", ".join(CONNECTORS))
+print("connectors:", *CONNECTORS, sep="\n  ")
 print(Variant("an idea", model={"connector": "mlp"}, recipe={"learning_rate": 5e-4}))
 
 # %% [markdown]

@@ -87,7 +87,7 @@ for path in sorted((roots[0] / "benchmarks" / "results").glob("full-*-captioning
     run = json.loads(path.read_text())
     if not run.get("reduced"):  # a model with fewer layers says nothing about the whole one
         for crops, way in run["crops"].items():
-            name = f"Phi-3 Vision, {run['weights']} weights, {crops} crops, {run['device']}"
+            name = f"Phi-3 Vision's size, {run['weights']} weights, {crops} crops, {run['device']}"
             rates[name] = way["batched"]["photos_per_second"]
 print("\n".join(f"{rate:10.1f} photos a second: {name}" for name, rate in rates.items()))
 
