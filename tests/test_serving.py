@@ -418,7 +418,7 @@ def test_a_stopped_run_keeps_what_it_has(home, tmp_path):
     run = subprocess.Popen(
         command, cwd=ROOT, env=held, stderr=subprocess.PIPE, text=True, preexec_fn=heed
     )
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 300
     while not (table.exists() and table.read_text().count("\n") > first):
         assert time.monotonic() < deadline and run.poll() is None
         time.sleep(0.01)
