@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 from functools import partial
 
 import pandas as pd
@@ -55,6 +56,13 @@ def cluster(profile):
 @pytest.fixture
 def photos(tmp_path):
     return draw_photos(tmp_path / "photos")
+
+
+def alive(process):
+    """Whether it works still: one that has ended may be listed until somebody asks how it ended."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def moda(profile, source, out):
@@ -134,7 +142,7 @@ def test_a_killed_driver_costs_what_its_workers_had_begun(photos, tmp_path):
         beside = driver.communicate()[1]
     assert driver.returncode == -signal.SIGKILL, beside
     assert len(loaders(log)) == 2
-    wait_until(lambda: not any(map(psutil.pid_exists, loaders(log))))
+    wait_until(lambda: not any(map(alive, loaders(log))))
     written = len(rows(out))
     assert 5 <= written < 20
     said, beside = describe_in_a_new_process(photos, out, log)
