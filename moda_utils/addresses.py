@@ -11,6 +11,9 @@ import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 ACCESS = "see to address, room, rights and credentials (such as AWS_ACCESS_KEY_ID) on every machine"
+SHARE = "the workers' files are not here: give a folder that all machines see, or an address"
+JOIN = "see that it runs, on this machine too, and has your RAY_AUTH_MODE and RAY_AUTH_TOKEN "
+JOIN += "(Ray reads them once: after a change, start a new process, or the notebook's kernel again)"
 
 
 def shown(text: str) -> str:
@@ -27,20 +30,28 @@ def shown(text: str) -> str:
 
 
 @contextmanager
-def explained(problem: str, advice: str = ACCESS) -> Iterator[None]:
+def explained(problem: str, advice: str = ACCESS, kind: Any = OSError, but: Any = ()) -> Iterator:
     """Make one sentence of what a file system or a network complains about, without secrets.
+
+    Args:
+        kind: what is explained, beside the errors of pyarrow.
+        but: errors that are left as they are.
 
     Raises:
         RuntimeError: the problem, its cause and what to do.
-        FileNotFoundError: as it is, for it says enough.
     """
     try:
         yield
-    except FileNotFoundError:
+    except but:
         raise
-    except (OSError, pa.ArrowException) as error:
+    except (kind, pa.ArrowException) as error:
         # From None, for a traceback would show the error, secrets and all.
         raise RuntimeError(shown(f"{problem} ({error}): {advice}, and call again.")) from None
+
+
+def absolute(address: str) -> str:
+    """An address, or a folder's whole path: the same for a process that starts elsewhere."""
+    return address if "://" in address else str(Path(address).expanduser().resolve())
 
 
 def connect(address: str) -> tuple[FileSystem, str]:
@@ -49,7 +60,7 @@ def connect(address: str) -> tuple[FileSystem, str]:
     Raises:
         RuntimeError: there is no such kind of address, or it is malformed.
     """
-    uri = address if "://" in address else Path(address).expanduser().resolve().as_uri()
+    uri = address if "://" in address else Path(absolute(address)).as_uri()
     with explained(f"{address} is no address that can be used"):
         return FileSystem.from_uri(uri)
 

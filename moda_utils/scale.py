@@ -8,8 +8,9 @@ OUT is a folder that all machines see, or an address. The photos are cut into sh
 hold the model, take one after the other and write each into a file of its own,
 OUT/described/NAME.parquet, whole or not at all: call again after any stop, and only shards without
 a file are done. Photos that can't be read are listed in OUT/unreadable/NAME.parquet; delete the
-shard's file in OUT/described to have it done again. RAY_ADDRESS names a cluster, as Ray reads it;
-without it this machine is one. The environment is the place for a store's keys, not its address.
+shard's file in OUT/described to have it done again. RAY_ADDRESS names a cluster, as Ray reads it,
+of which this machine is one; without it this machine is all of it. The environment is the place
+for a store's keys, not its address.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ import warnings
 from argparse import ArgumentParser, RawTextHelpFormatter
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +35,7 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
-from moda_utils.addresses import connect, explained, list_files, shown, write
+from moda_utils.addresses import JOIN, SHARE, absolute, connect, explained, list_files, shown, write
 from moda_utils.answers import Answer, run_batches, weights_of
 from moda_utils.captioning import Captioner, captions_journal
 from moda_utils.catalog import SUFFIXES, open_photo
@@ -42,7 +44,6 @@ from moda_utils.profiles import ROOT, Checkpoint, Profile, get_profile
 from moda_utils.serving import generate_texts, load_model
 
 TEXTS = (*IDS, "model", "prompt_sha", "options_sha", "raw", "description", "status")
-JOIN = "see that it runs and that RAY_AUTH_MODE and RAY_AUTH_TOKEN (or its _PATH) are the same here"
 SCHEMA = pa.schema(dict.fromkeys(TEXTS, pa.utf8()) | {"seconds": pa.float64(), "ended": pa.bool_()})
 LOST = pa.schema({"product_id": pa.utf8(), "reason": pa.utf8()})
 
@@ -77,7 +78,7 @@ def moda_job(source: str, out: str, folder: Path | str) -> Job:
     name, weights = weights_of(Checkpoint(str(folder)))
     options = {"prompt_sha": fingerprint(""), "options_sha": fingerprint({"weights": weights})}
     key = {"model": f"{Path(folder).parent.name}/{name}"} | options
-    return Job(source, out, key, partial(_load_moda, str(folder)))
+    return Job(source, out, key, partial(_load_moda, str(Path(folder).resolve()), weights))
 
 
 def captioner_job(source: str, out: str, profile: Profile) -> Job:
@@ -85,8 +86,10 @@ def captioner_job(source: str, out: str, profile: Profile) -> Job:
     return Job(source, out, captions_journal(profile).key, partial(_load_captioner, profile))
 
 
-def _load_moda(folder: str) -> dict[str, Any]:
+def _load_moda(folder: str, weights: str) -> dict[str, Any]:
     model, processor = load_model(folder, int8=True)  # as `describe` does: fast on CPUs
+    if weights_of(Checkpoint(folder))[1] != weights:  # only now, for files may change at any time
+        raise ValueError(f"the model in {folder} is another one here than where the job was made")
 
     @torch.inference_mode()
     def answer(pixels: list[torch.Tensor]) -> list[Answer]:
@@ -154,10 +157,8 @@ class Worker:
 
     def __init__(self, job: Job):
         self.job, self.files = job, connect(job.source)[0]
-        try:
+        with explained("A worker can't load the model", "have it on every machine", Exception):
             self.model = job.load()
-        except Exception as error:
-            raise RuntimeError(f"A worker can't load the model: {error}") from error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
         shard, rows, lost = Shard(*json.loads(batch["item"][0])), {}, []
@@ -174,10 +175,9 @@ class Worker:
             unreadable = run_batches(items, journal, **asked).unreadable
             lost += [{"product_id": item, "reason": reason} for item, reason in unreadable]
         # Schemas, for there may be no row. The descriptions last: they say that the shard is done.
-        described = pa.Table.from_pylist([*rows.values()], SCHEMA)
-        tables = {"unreadable": pa.Table.from_pylist(lost, LOST), "described": described}
-        for folder, table in tables.items():
-            write(self.job.out, f"{folder}/{shard.name}.parquet", partial(pq.write_table, table))
+        for kind, some, form in ("unreadable", lost, LOST), ("described", [*rows.values()], SCHEMA):
+            table = pa.Table.from_pylist(some, form)
+            write(self.job.out, f"{kind}/{shard.name}.parquet", partial(pq.write_table, table))
         return {"described": [len(rows)], "unreadable": [len(lost)]}
 
     def _images(self, shard: Shard) -> Iterator[list[dict[str, Any]]]:
@@ -189,12 +189,14 @@ class Worker:
         with explained(f"{path} can't be fetched"), self.files.open_input_file(path) as file:
             table = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)  # page by page
             for part in table.iter_batches(few, [shard.row_group], ["image"]):
-                yield [image or {} for image in part["image"].to_pylist()]
+                # A path in a row may lead nowhere: then the row is to blame.
+                yield [{"but": FileNotFoundError, **(one or {})} for one in part[0].to_pylist()]
 
     def _prepare(self, item: dict[str, Any]) -> Any:
         content, path = item.get("bytes") or b"", item.get("path")
         if path and not content:
-            with explained(f"{path} can't be fetched"):  # stops the run: no photo is to blame
+            # This stops the run, for no photo is to blame: its file was there when it was listed.
+            with explained(f"{path} can't be fetched", but=item.get("but", ())):
                 content = self.files.open_input_stream(path).read()
         item["image_sha256"] = hashlib.sha256(content).hexdigest()
         return self.model["prepare"](open_photo(pa.BufferReader(content), str(path)))
@@ -217,62 +219,74 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
         RuntimeError: an address can't be read or written, a worker can't load the model or dies
             again and again, or there is no Ray at RAY_ADDRESS.
     """
-    shards = find_shards(job.source, shard_size)
-    run = json.dumps(job.key | {"photos": fingerprint([shard[:2] for shard in shards])}).encode()
+    job = job._replace(source=absolute(job.source), out=absolute(job.out))
+    shards, photos = find_shards(job.source, shard_size), connect(job.source)[1]
+    run = json.dumps(job.key | {"photos": fingerprint([photos, [s[:2] for s in shards]])}).encode()
     where, there, (files, folder) = shown(job.out), list_files(job.out), connect(job.out)
     runs = [files.open_input_stream(path).read() for path in there if path.endswith("/run.json")]
-    if f"{folder}/".startswith(f"{connect(job.source)[1]}/") or there and runs != [run]:
-        raise ValueError(f"{where} holds another run, files or photos: choose another folder.")
-    write(job.out, "run.json", lambda stream: stream.write(run))
-    done = {Path(path).name for path in there if Path(path).parent.name == "described"}
-    todo = [shard for shard in shards if f"{shard.name}.parquet" not in done]
+    if f"{folder}/".startswith(f"{photos}/") or there and runs != [run]:
+        advice = "choose another folder, or have photos, model and shard size as in that run"
+        raise ValueError(f"{where} holds another run, files or photos: {advice}.")
+    todo = _missing(shards, there)
     before = sum(len(shard.ids) for shard in shards) - sum(len(shard.ids) for shard in todo)
-    return (_run(job, todo, workers, before) if todo else Counter()) + Counter(before=before)
+    return (_run(job, run, todo, workers, before) if todo else Counter()) + Counter(before=before)
 
 
-def _run(job: Job, todo: list[Shard], workers: int, before: int) -> Counter:
+def _missing(shards: list[Shard], files: list[str]) -> list[Shard]:
+    """Those of the shards that have no descriptions among a run's files."""
+    done = {Path(path).name for path in files if Path(path).parent.name == "described"}
+    return [shard for shard in shards if f"{shard.name}.parquet" not in done]
+
+
+def _run(job: Job, run: bytes, todo: list[Shard], workers: int, before: int) -> Counter:
     """Let Ray's workers do the shards; killed ones are started again, with the shard they had."""
     logging.getLogger("ray.widgets").setLevel("ERROR")  # it asks for what the course does without
-    import ray.data
+    with explained("No Ray", "make scale, or pip install -r requirements-scale.txt", ImportError):
+        import ray.data
 
+    write(job.out, "run.json", lambda stream: stream.write(run))
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # every pool would start with an alarm
-    # The package travels to the workers, wherever they are. A Ray that runs already is used as is.
+    # The package travels to the workers, wherever they are.
     env = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
-    quiet = {"log_to_driver": False, "logging_level": "error", "ignore_reinit_error": True}
+    quiet = {"log_to_driver": False, "logging_level": "error", "runtime_env": env}
     # Without an address, Ray would wait for a cluster that was here once and left its own.
     node, where = ray._private.node.Node, os.environ.get("RAY_ADDRESS") or "local"
     # The dashboard of a Ray that starts here would ask three clouds whether this machine is theirs,
     # even with usage statistics off, and with include_dashboard=False too: Ray has no switch for it
     # (2.48 to 2.60). Nothing here needs a dashboard; a Ray that the reader starts later has one.
-    start, node.start_api_server = node.start_api_server, lambda *given, **options: None
-    try:
-        with explained(f"The Ray at {where} can't be joined", JOIN):
+    totals, photos = Counter(), sum(len(shard.ids) for shard in todo)
+    with ExitStack() as ours, tqdm(total=before + photos, initial=before, unit="photo") as bar:
+        ours.callback(setattr, node, "start_api_server", node.start_api_server)
+        node.start_api_server = lambda *given, **options: None
+        with explained(f"The Ray at {where} can't be joined", JOIN, Exception):
             if found := re.search(r"([^/]+):(\d+)$", where):  # Ray itself would try for minutes
                 socket.create_connection(found.groups(), timeout=10).close()
-            ray.init(where, runtime_env=env, **quiet)
-    finally:
-        node.start_api_server = start
-    ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts photos
-    logging.getLogger("ray.data").setLevel("CRITICAL")  # errors come as exceptions, too
-    workers, there = max(1, min(workers, len(todo))), int(ray.cluster_resources().get("GPU", 0))
-    gpus = 1 / -(-workers // there) if there else 0  # equal parts, of which each lies on one GPU
-    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
-    # Without a bound, Ray would start a worker again for ever that one of its photos kills. It
-    # announces another way to set bounds, but there is none yet.
-    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-    needs = {"compute": pool, "num_gpus": gpus, "max_restarts": 3, "max_task_retries": 3}
-    items, blocks = [json.dumps(shard) for shard in todo], min(len(todo), 10_000)
-    data = ray.data.from_items(items, override_num_blocks=blocks)
-    data = data.map_batches(Worker, fn_constructor_args=(job,), batch_size=1, num_cpus=1, **needs)
-    totals: Counter = Counter()
-    with tqdm(total=before + sum(len(s.ids) for s in todo), initial=before, unit="photo") as bar:
+            # A Ray that runs already is used as it is. Ours ends with the call: the next one may
+            # find another address, or other keys, in the environment.
+            if not ray.is_initialized():
+                ours.enter_context(ray.init(where, **quiet))
+        ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts photos
+        logging.getLogger("ray.data").setLevel("CRITICAL")  # errors come as exceptions, too
+        workers, there = max(1, min(workers, len(todo))), int(ray.cluster_resources().get("GPU", 0))
+        # Equal parts, of which each lies on one GPU.
+        gpus = 1 / -(-workers // there) if there else 0
+        pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2)
+        # Without a bound, Ray would start a worker again for ever that one of its photos kills. It
+        # announces another way to set bounds, but there is none yet.
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        needs = {"compute": pool, "num_gpus": gpus, "max_restarts": 3, "max_task_retries": 3}
+        items, blocks = [json.dumps(shard) for shard in todo], min(len(todo), 10_000)
+        ds = ray.data.from_items(items, override_num_blocks=blocks)
+        ds = ds.map_batches(Worker, fn_constructor_args=(job,), batch_size=1, num_cpus=1, **needs)
         try:
-            for row in data.iter_rows():
+            for row in ds.iter_rows():
                 totals.update(row)
                 bar.update(sum(row.values()))
         except ray.exceptions.RayError as error:
             died = "A worker died again and again, of a photo or for want of memory: call again."
             raise RuntimeError([died, *re.findall(r"Error: (.+)", str(error))][-1]) from error
+    if _missing(todo, list_files(job.out)):
+        raise RuntimeError(f"{shown(job.out)}: {SHARE}.")
     return totals
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,16 @@ from moda_utils.profiles import ROOT
 ray = pytest.importorskip("ray", reason="Ray is not here: make scale installs it")
 pytest.importorskip("ray.data")
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers don't have this file
+
+
+@contextmanager
+def one_ray():
+    """A Ray for many calls, each of which would start one of its own; as they do, no dashboard."""
+    env = {"env_vars": {"TQDM_DISABLE": "1"}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray._private.node.Node, "start_api_server", lambda *given, **options: None)
+        with ray.init("local", runtime_env=env, log_to_driver=False, logging_level="error"):
+            yield
 
 
 def draw_photos(root):
@@ -65,6 +76,12 @@ def noting_engine(log, seconds=0.0, wait_for=0, crew=1, most=None):
 
 def unloadable_engine():
     raise OSError("no such weights on this machine")
+
+
+def dropping_engine(folder):
+    """While the model loads, the photos' folder is gone, as a disk that is no longer mounted."""
+    folder.rename(folder.with_name("not mounted"))
+    return {"prepare": lambda photo: photo, "answer": None, "batch_size": 1}
 
 
 def noting(source, out, log, **options):

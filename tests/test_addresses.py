@@ -69,9 +69,14 @@ def test_an_error_is_one_sentence(kind):
         raise kind("why")
 
 
-def test_a_missing_file_is_left_as_it_is():
-    with pytest.raises(FileNotFoundError, match="why"), explained("It can't be"):
+def test_what_the_caller_knows_better_is_left_as_it_is():
+    left = explained("It can't be", but=FileNotFoundError)
+    with pytest.raises(FileNotFoundError, match="why"), left:
         raise FileNotFoundError("why")
+    with pytest.raises(RuntimeError, match="why"), explained("It can't be"):
+        raise FileNotFoundError("why")
+    with pytest.raises(ValueError, match="^why$"), explained("It can't be"):
+        raise ValueError("why")
 
 
 def test_two_that_write_the_same_file_do_not_meet(tmp_path):

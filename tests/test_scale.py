@@ -1,7 +1,9 @@
 """Describing on Ray: nothing is lost, nothing is done twice, and every bad input is a sentence."""
 
 import os
+import shutil
 import signal
+import sys
 import threading
 from contextlib import suppress
 from functools import partial
@@ -16,9 +18,11 @@ from scale_jobs import (
     describe_in_a_new_process,
     describing,
     draw_photos,
+    dropping_engine,
     lines,
     loaders,
     noting,
+    one_ray,
     ray,
     rows,
     start_python,
@@ -49,8 +53,8 @@ def profile(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(profile):
-    yield
-    ray.shutdown()
+    with one_ray():
+        yield
 
 
 @pytest.fixture
@@ -154,11 +158,64 @@ def test_a_killed_driver_costs_what_its_workers_had_begun(photos, tmp_path):
 
 def test_what_a_worker_cannot_load_is_said(photos, tmp_path):
     job = scale.Job(str(photos), str(tmp_path / "out"), {"model": "none"}, unloadable_engine)
-    with pytest.raises(RuntimeError, match="can't load the model: no such weights on this machine"):
+    with pytest.raises(RuntimeError, match=r"load the model \(no such weights on this machine\): "):
         scale.describe_catalogue(job)
     assert rows(tmp_path / "out") == []
     with pytest.raises(FileNotFoundError, match="run notebook 05"):
         scale.moda_job(str(photos), str(tmp_path / "out"), tmp_path / "nowhere")
+
+
+def test_another_model_than_the_rows_name_is_not_used(profile, photos, tmp_path):
+    """Trained again in the meantime, or an old copy on one of the machines."""
+    best = tmp_path / "runs" / "best"
+    shutil.copytree(profile.run_dir("moda") / "best", best)
+    job = scale.moda_job(str(photos), str(tmp_path / "out"), best)
+    assert job.load()["batch_size"]
+    model = start_model(profile)[0]
+    for weight in model.parameters():
+        weight.data += 1
+    model.save_pretrained(best)
+    with pytest.raises(
+        RuntimeError, match="load the model .the model in .*best is another one here"
+    ):
+        scale.describe_catalogue(job)
+    assert rows(tmp_path / "out") == []
+
+
+def test_photos_that_are_gone_stop_the_run_and_are_not_to_blame(photos, tmp_path):
+    job = scale.Job(
+        str(photos), str(tmp_path / "out"), {"model": "noting"}, partial(dropping_engine, photos)
+    )
+    with pytest.raises(
+        RuntimeError, match=r"0\d\d.png can't be fetched \(.*No such file.*call again"
+    ):
+        scale.describe_catalogue(job)
+    assert rows(tmp_path / "out") == rows(tmp_path / "out", "unreadable") == []
+    photos.with_name("not mounted").rename(photos)
+    job = noting(photos, tmp_path / "out", tmp_path / "log")
+    assert scale.describe_catalogue(job) == {"described": 20}
+
+
+def test_other_photos_of_the_same_names_are_another_run(photos, tmp_path):
+    out, log = tmp_path / "out", tmp_path / "log"
+    assert scale.describe_catalogue(noting(photos, out, log)) == {"described": 20}
+    others = draw_photos(tmp_path / "other shop")
+    with pytest.raises(ValueError, match="holds another run.* photos, model and shard size as in"):
+        scale.describe_catalogue(noting(others, out, log))
+    with pytest.raises(ValueError, match="holds another run.* photos, model and shard size as in"):
+        scale.describe_catalogue(noting(photos, out, log), shard_size=5)
+    same = noting(f"{others}/../{photos.name}/", f"{out}/", log)
+    assert scale.describe_catalogue(same) == {"before": 20}
+
+
+def test_without_ray_nothing_is_begun(profile, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scale, "get_profile", lambda: profile)
+    for name in ("ray", "ray.data"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert scale.main([str(photos), str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("No Ray (") and "make scale, or pip install -r requirements" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_inputs_are_refused_before_any_work(photos, tmp_path):

@@ -20,6 +20,7 @@ from ports import free_port, nobodys_port
 from scale_jobs import (
     clean_environment,
     describe_in_a_new_process,
+    describing,
     draw_photos,
     lines,
     noting,
@@ -34,12 +35,6 @@ from moda_utils import scale
 pytestmark = pytest.mark.slow
 NOWHERE = f"127.0.0.1:{nobodys_port()}"
 DEFAULT = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"  # where Ray looks for one
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture
@@ -86,15 +81,13 @@ def test_nothing_outside_is_asked(photos, tmp_path):
 
 def test_a_ray_that_the_reader_starts_later_is_as_ray_has_it(photos, tmp_path, monkeypatch):
     """In the same kernel: with its dashboard, and at no address that the reader hasn't named."""
-    ray.shutdown()
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     own = ray._private.node.Node.start_api_server
     assert own.__name__ == "start_api_server"
     job = noting(photos, tmp_path / "out", tmp_path / "log")
     assert scale.describe_catalogue(job) == {"described": 20}
-    assert ray.is_initialized() and ray._private.node.Node.start_api_server is own
+    assert not ray.is_initialized() and ray._private.node.Node.start_api_server is own
     assert "RAY_ADDRESS" not in os.environ
-    ray.shutdown()
     monkeypatch.setenv("RAY_ADDRESS", NOWHERE)
     with pytest.raises(RuntimeError, match="can't be joined"):
         scale.describe_catalogue(job._replace(out=str(tmp_path / "other")))
@@ -129,14 +122,16 @@ def test_a_slow_worker_is_handed_no_more_than_two_shards(photos, tmp_path):
 
 
 def test_workers_share_what_gpus_there_are(photos, tmp_path):
-    """Three workers, two GPUs that Ray is told of: none begins before all have a place."""
-    ray.shutdown()
+    """Three workers, two GPUs that Ray is told of: none begins before all have a place.
+
+    It is a Ray of the reader's, used as it is and left running.
+    """
     alone = "ray._private.node.Node.start_api_server = lambda *given, **options: None"
     here = "ray.init('local', num_cpus=3, num_gpus=2, log_to_driver=False, logging_level='error')"
     where = f"{str(photos)!r}, {str(tmp_path / 'out')!r}, Path({str(tmp_path / 'log')!r})"
     code = f"print(dict(scale.describe_catalogue(noting({where}, crew=3), 3, shard_size=1)))"
-    said, beside = run_python(f"{alone}\n{here}\n{code}")
-    assert said == "{'described': 20}\n", beside
+    said, beside = run_python(f"{alone}\n{here}\n{code}\nprint(ray.is_initialized())")
+    assert said == "{'described': 20}\nTrue\n", beside
 
 
 # A Ray elsewhere
@@ -188,8 +183,46 @@ def test_a_ray_elsewhere_does_the_same(other, photos, tmp_path):
     assert said == "{'before': 20}\n", beside
 
 
-def test_a_wrong_token_is_explained(other, photos, tmp_path):
-    environment = other[0] | {"RAY_AUTH_TOKEN": secrets.token_hex(24)}
+def test_folders_are_those_of_who_calls(other, photos, tmp_path):
+    """Who started Ray did so elsewhere; relative or from home, a folder is the same run."""
+    environment, log = other[0] | {"HOME": str(tmp_path)}, tmp_path / "log"
+    here = f"os.chdir({str(tmp_path)!r})"
+    said, beside = run_python(f"{here}\n{describing('photos', 'out', log)}", **environment)
+    assert said == "{'described': 20}\n", beside
+    assert len(rows(tmp_path / "out")) == 20
+    said, beside = describe_in_a_new_process("~/photos", "~/out", log, **environment)
+    assert said == "{'before': 20}\n", beside
+
+
+def test_each_call_goes_by_the_environment_of_its_time(other, photos, tmp_path):
+    """A first one here, and in the same process another on a Ray elsewhere.
+
+    The token is there from the start: Ray reads it once.
+    """
+    environment, folder = other
+    token = {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}
+    calls = [describing(photos, tmp_path / name, tmp_path / f"{name} log") for name in ("a", "b")]
+    then = f"os.environ['RAY_ADDRESS'] = {environment['RAY_ADDRESS']!r}"
+    said, beside = run_python("\n".join([calls[0], then, calls[1]]), **token)
+    assert said == "{'described': 20}\n" * 2, beside
+    there = {path.stem.rpartition("-")[2] for path in folder.glob("session_2*/logs/worker-*.out")}
+    assert not {process for process, _ in lines(tmp_path / "a log")} & there
+    assert {process for process, _ in lines(tmp_path / "b log")} <= there
+
+
+def test_a_machine_outside_is_told_so(other, photos, tmp_path):
+    """It finds no node of Ray among its processes."""
+    describe = describing(photos, tmp_path / "out", tmp_path / "log")
+    environment = other[0] | {"RAY_gcs_server_request_timeout_seconds": "2"}
+    _, error = run_python(f"ray._private.services.find_node_ids = set\n{describe}", **environment)
+    [last] = error.splitlines()[-1:]
+    assert last.startswith(f"RuntimeError: The Ray at {environment['RAY_ADDRESS']} can't be joined")
+    assert "on this machine too" in last
+
+
+@pytest.mark.parametrize("token", [secrets.token_hex(24), ""], ids=["wrong", "none"])
+def test_a_token_that_does_not_fit_is_explained(other, photos, tmp_path, token):
+    environment = other[0] | {"RAY_AUTH_TOKEN": token, "HOME": str(tmp_path)}
     _, error = describe_in_a_new_process(photos, tmp_path / "out", tmp_path / "log", **environment)
     [last] = error.splitlines()[-1:]
     assert last.startswith(f"RuntimeError: The Ray at {environment['RAY_ADDRESS']} can't be joined")

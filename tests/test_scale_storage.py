@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fake_bucket import FakeBucket
-from scale_jobs import asked, draw_photos, noting, ray, rows, run_python
+from scale_jobs import asked, describing, draw_photos, noting, one_ray, rows, run_python
 
 from moda_utils import scale
 
@@ -21,8 +21,8 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"AWS_EC2_METADATA_DISABLED": "true", **keys}.items():
             patch.setenv(name, value)
-        yield
-        ray.shutdown()
+        with one_ray():
+            yield
 
 
 @pytest.fixture
@@ -129,6 +129,20 @@ def test_a_store_that_can_only_be_read_is_explained(store, photos, tmp_path, loc
     assert (tmp_path / "log").exists() == bool(locked)
     store.locked = None
     assert scale.describe_catalogue(job) == {"described": 20}
+
+
+def test_what_workers_write_elsewhere_is_missed(store, photos, tmp_path):
+    """The address leads them to another store than who calls, as a path does without a mount."""
+    out, log = "s3://shop/out?scheme=http&region=us-east-1", tmp_path / "log"
+    with FakeBucket() as theirs:
+        ends = [f"http://127.0.0.1:{end.server_port}" for end in (theirs, store)]
+        enter, call = (f"os.environ['AWS_ENDPOINT_URL'] = {end!r}" for end in ends)
+        _, error = run_python(
+            f"{enter}\nwith one_ray():\n    {call}\n    {describing(photos, out, log)}"
+        )
+        assert len(stored(theirs)) == 20 and stored(store) == []
+    [last] = error.splitlines()[-1:]
+    assert last.startswith("RuntimeError: s3://shop/out?") and "not here: give a folder" in last
 
 
 def test_a_storage_that_fails_stops_the_run_and_blames_no_photo(store, tmp_path):
