@@ -309,7 +309,7 @@ def scaling_line() -> str:
         f"{figures['processors']} cores, {16 * found['photos']:,} photos, whole calls): one worker "
         f"describes {one:.0f} photos a second, two {two:.0f}; turn by turn two were "
         f"{min(ratios):.2f} to {max(ratios):.2f} times as fast. 16 times the catalogue took "
-        f"{found['memory_growth']:.2f} times the memory.\n"
+        f"{found['memory_growth']:.3f} times the memory.\n"
     )
 
 

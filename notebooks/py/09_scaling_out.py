@@ -92,7 +92,7 @@ for path in sorted((roots[0] / "benchmarks" / "results").glob("full-*-captioning
 print("\n".join(f"{rate:10.1f} photos a second: {name}" for name, rate in rates.items()))
 
 # %% [markdown]
-# A rate belongs to its line. The small models are far smaller than the real ones and their photos are drawings; random weights have the right size and so the right time, but nothing to say. What is not in the list has not been measured here: run `python benchmarks/captioning.py` on your own GPU, and the list grows by a line.
+# A rate belongs to its line. The small models are far smaller than the real ones and their photos are drawings; random weights have the right size and so the right time, but nothing to say. What is not in the list has not been measured here: run `python benchmarks/captioning.py` on your own GPU, and the list grows by its lines.
 #
 # Four catalogues: this course's real one (2,906), the [larger set of the same kind](https://www.kaggle.com/datasets/paramaggarwal/fashion-product-images-dataset) (44,000), a large shop (a million), a marketplace (a hundred million). *Guess first: for which of them does one machine no longer do?*
 
@@ -320,7 +320,7 @@ print(dict(describe_catalogue(job, workers=2, shard_size=100)))
 print(dict(describe_catalogue(job, workers=2, shard_size=100)))
 
 # %% [markdown]
-# The first call did what was missing and nothing else; the second found everything there and didn't even start a worker. A worker that is killed in the middle (`kill -9`, a lost machine) is replaced, and its shard begins again: `tests/test_scale.py` kills one and counts what the model was asked. So the shard size is what you can lose: minutes, not hours.
+# The first call did what was missing and nothing else; the second found everything there and didn't even start a worker. A worker that is killed in the middle (`kill -9`, a lost machine) is replaced, and its shard begins again: `tests/test_scale.py` kills one and counts what the model was asked. So the shard size is what you can lose: minutes, not hours. (Of more than 10,000 shards, Ray hands out several at a time, and a killed worker begins those again.)
 #
 # A photo that can't be read is no reason to stop. It is listed, with its reason, in a table beside the descriptions:
 
@@ -349,7 +349,7 @@ print(lost.product_id[0], "|", lost.reason[0].split(": ")[-1])
 # python -m moda_utils.scale s3://bucket/shop s3://bucket/descriptions --workers 8
 # ```
 #
-# Each worker gets a GPU where Ray finds one. Ray runs on this machine alone, unless `RAY_ADDRESS` names a cluster: then the workers run there, and every machine needs this course's requirements, the model in the same folder, and the credentials of the store. A cluster that asks for a token gets it from `RAY_AUTH_MODE=token` and `RAY_AUTH_TOKEN`.
+# Each worker gets a GPU where Ray finds one. Ray runs on this machine alone, unless `RAY_ADDRESS` names a cluster: then the workers run there, the call is made on one of its machines, and every machine needs this course's requirements, the model in the same folder, and the credentials of the store. A cluster that asks for a token gets it from `RAY_AUTH_MODE=token` and `RAY_AUTH_TOKEN`, which Ray reads once: they have to be there when the kernel starts.
 #
 # All of this runs in tests, but on one machine without a GPU: the store and the cluster are started there too (`tests/test_scale_storage.py`, `tests/test_scale_cluster.py`). Nobody has tried it on several machines.
 
@@ -366,7 +366,7 @@ if scaling:
     for workers, each in measured["photos_per_second_each"].items():
         print(f"workers: {workers}   photos a second in {len(each)} runs: {each}")
     print(f"two workers beside one, turn by turn: {measured['times_faster_each']} times as fast")
-    print(f"memory, largest catalogue beside the smallest: {measured['memory_growth']:.2f}")
+    print(f"memory, largest catalogue beside the smallest: {measured['memory_growth']:.3f}")
 else:
     print("not yet measured: python benchmarks/scaling.py")
 
@@ -392,7 +392,7 @@ if scaling:
     display(figure)
 
 # %% [markdown]
-# On the left, the distance to the dashed line is what two workers take from each other. (Dots are single runs. A difference that is no larger than the distance between them is none.) A worker's model runs on one core, and its threads, which open photos meanwhile, use part of another; so more workers help as far as there are idle cores. With GPUs it is the same: one worker for each, and no more. On the right, flat lines are the aim. A worker holds a model and the few photos it is working on. The driver hands out two shards per worker and waits until one is done before it hands out another (*backpressure*), so that nothing piles up. Only the list of names grows with the catalogue; section 5 weighs it.
+# On the left, the distance to the dashed line is what two workers take from each other. (Dots are single runs. A difference that is no larger than the distance between them is none.) A worker's model runs on one core, and its threads, which open photos meanwhile, use part of another; so more workers help as far as there are idle cores. With GPUs it is the same: one worker for each, and no more. On the right, flat lines are the aim. A worker holds a model and the few photos it is working on. The driver hands out two shards per worker and waits until one is done before it hands out another (*backpressure*), so that nothing piles up. Only names, and what is handed to Ray of them, grow with the catalogue; section 5 weighs them.
 #
 # Starting takes seconds that describe nothing. For a few hundred photos `describe` in one process is sooner done: that, too, is a result.
 #
@@ -503,15 +503,18 @@ for rate in (50, 500, 5000):
 # %% [markdown]
 # A usual cloud machine has some eight to sixteen cores per GPU (Google's smaller [A100 machines](https://cloud.google.com/compute/docs/accelerator-optimized-machines): twelve). Where the list asks for more, the GPU waits, whatever it costs. What helps, in this order: store the photos once in the size that the encoder takes; let JPEG decode at a fraction of its size (Pillow's `draft`); give decoding machines of its own, without GPUs, which Ray can place before the model.
 #
-# And how much has to be stored, and kept in mind? Per photo of this catalogue: its file, its row of the result, its name in the driver's list.
+# And how much has to be stored, and kept in mind? Per photo of this catalogue: its file, its row of the result, and what the driver holds: its names, and their part of what is handed to Ray.
 
 # %% tags=["measured"]
+import json
+
 sizes = {f"{photos:,}": photos for photos in (2_906, 44_000, 1_000_000, 100_000_000)}
 files = [path.stat().st_size for path in paths.values()]
 written = sum(path.stat().st_size for path in described.iterdir())
 names = [name for shard in shards for name in (*shard.ids, *shard.files)]
+held = sum(map(sys.getsizeof, names)) + sum(len(json.dumps(shard)) for shard in shards)
 per_photo = {"photos": sum(files) / len(files), "descriptions": written / len(rows),
-             "names, in memory": sum(map(sys.getsizeof, names)) / len(rows) + 16}
+             "names, and what is handed to Ray": held / len(rows) + 16}
 kept = {what: {size: f"{photos * number / 1e9:,.2f} GB" for size, photos in sizes.items()}
         for what, number in per_photo.items()}
 pd.DataFrame(kept).T.rename_axis("at this catalogue's sizes")
@@ -521,13 +524,13 @@ pd.DataFrame(kept).T.rename_axis("at this catalogue's sizes")
 # >
 # > **With real weights:** a shop's photos are ten to a hundred times as large, and the first row grows with them; the others don't. The cell weighs those that are here; nobody has measured a shop's yet.
 #
-# Output is never the problem. Storage is read once, at the rate that you pay for. The last row is the honest limit of this program: one driver keeps every name. A marketplace splits its catalogue into parts of some millions, which are jobs of their own; nothing else would change.
+# Output is never the problem. Storage is read once, at the rate that you pay for. The last row is the honest limit of this program: one driver keeps every name, twice. A marketplace splits its catalogue into parts of some millions, which are jobs of their own; nothing else would change.
 #
 # ## 6. When the answers are long
 #
 # `--captioner` runs Phi-3 Vision instead of MODA, with the same shards and the same promises. It is the other kind of work: about a thousand tokens to read per photo (notebook 2 counts them), dozens to write, one after the other. Sentences of a batch end at different times, and those that are done wait for the longest (exercise 3 of notebook 7). Servers such as **vLLM** put the next photo into the free place (*continuous batching*), keep the memory of keys and values in pages so that more sequences fit ([PagedAttention](https://arxiv.org/abs/2309.06180)), and read the part of the prompt that all photos share only once (*prefix caching*).
 #
-# Phi-3 Vision is among the [models that vLLM supports](https://docs.vllm.ai/en/latest/models/supported_models.html), and [Ray Data runs vLLM](https://docs.ray.io/en/latest/data/working-with-llms.html) in place of our worker. From some hundred thousand photos on, that is what to take for notebook 2; this course has not measured it. For MODA there is nothing to gain: one place per photo to read, and a sentence of a dozen tokens to write.
+# Phi-3 Vision is among the [models that vLLM supports](https://docs.vllm.ai/en/latest/models/supported_models.html), and [Ray Data runs vLLM](https://docs.ray.io/en/latest/data/working-with-llms.html) in place of our worker. Where a line of Phi-3 Vision in section 1 does not get your catalogue done in a night, try that for notebook 2; this course has not measured it. For MODA there is nothing to gain: one place per photo to read, and a sentence of a dozen tokens to write.
 #
 # ## What we learned
 #
@@ -595,11 +598,8 @@ print(f"16 shards: {makespan(16, speeds) * sum(speeds):.2f} times the shortest p
 # This was the last notebook. What is left is your own catalogue.
 
 # %%
-import ray
-
 from moda_utils import progress
 
-ray.shutdown()  # gives back the memory of Ray's processes
 progress()
 
 # %% [markdown]
