@@ -217,7 +217,8 @@ def describe_catalogue(job: Job, workers: int = 1, shard_size: int = 256) -> Cou
         ValueError: no photo, an id that is there twice, or `out` lies among the photos or belongs
             to another run.
         RuntimeError: an address can't be read or written, a worker can't load the model or dies
-            again and again, or there is no Ray at RAY_ADDRESS.
+            again and again, its files are not in `out`, a photo is gone, Ray is missing, or there
+            is none at RAY_ADDRESS.
     """
     job = job._replace(source=absolute(job.source), out=absolute(job.out))
     shards, photos = find_shards(job.source, shard_size), connect(job.source)[1]
