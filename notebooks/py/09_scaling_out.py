@@ -201,7 +201,7 @@ for what, made in (("sum of the shares", summed), ("mean of the shares' own mean
 # accelerate launch -m moda_utils.training --run moda-many
 # ```
 #
-# Losses are those of one process to four digits (`tests/test_runs.py` starts two and compares), and one of them writes the run's folder. With dropout, each process draws its own zeros, so that losses differ a little, as between two seeds.
+# Losses are those of one process to four digits (`tests/test_runs.py` starts two and compares), and one of them writes the run's folder. With dropout, each process draws its own zeros, so that losses differ a little, as between two seeds; a run of several that broke off goes on with others.
 #
 # ### 2.1 Why MODA hardly needs it
 #
