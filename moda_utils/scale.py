@@ -242,11 +242,13 @@ def _missing(shards: list[Shard], files: list[str]) -> list[Shard]:
 def _run(job: Job, run: bytes, todo: list[Shard], workers: int, before: int) -> Counter:
     """Let Ray's workers do the shards; killed ones are started again, with the shard they had."""
     logging.getLogger("ray.widgets").setLevel("ERROR")  # it asks for what the course does without
+    # Every pool would start with an alarm. And what a thread of Ray asks after our Ray has ended
+    # would start another one, which nobody wants.
+    os.environ |= {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ENABLE_AUTO_CONNECT": "0"} | os.environ
     with explained("No Ray", "make scale, or pip install -r requirements-scale.txt", ImportError):
         import ray.data
 
     write(job.out, "run.json", lambda stream: stream.write(run))
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # every pool would start with an alarm
     # The package travels to the workers, wherever they are.
     env = {"py_modules": [str(ROOT / "moda_utils")], "env_vars": {"TQDM_DISABLE": "1"}}
     quiet = {"log_to_driver": False, "logging_level": "error", "runtime_env": env}

@@ -18,6 +18,7 @@ from moda_utils import scale
 from moda_utils.answers import Answer
 from moda_utils.profiles import ROOT
 
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # as scale.py does before it imports Ray
 ray = pytest.importorskip("ray", reason="Ray is not here: make scale installs it")
 pytest.importorskip("ray.data")
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers don't have this file
