@@ -183,20 +183,20 @@ class Worker:
     def _images(self, shard: Shard) -> Iterator[list[dict[str, Any]]]:
         """Addresses of photos; or what a Parquet file holds of them, a few batches at a time."""
         if shard.row_group is None:
-            yield [{"path": path} for path in shard.files]
+            yield [{"path": path, "listed": True} for path in shard.files]
             return
         path, few = shard.files[0], 4 * self.model["batch_size"]
         with explained(f"{path} can't be fetched"), self.files.open_input_file(path) as file:
             table = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)  # page by page
             for part in table.iter_batches(few, [shard.row_group], ["image"]):
-                # A path in a row may lead nowhere: then the row is to blame.
-                yield [{"but": FileNotFoundError, **(one or {})} for one in part[0].to_pylist()]
+                yield [image or {} for image in part["image"].to_pylist()]
 
     def _prepare(self, item: dict[str, Any]) -> Any:
-        content, path = item.get("bytes") or b"", item.get("path")
+        content, path, listed = item.get("bytes") or b"", item.get("path"), item.get("listed")
         if path and not content:
-            # This stops the run, for no photo is to blame: its file was there when it was listed.
-            with explained(f"{path} can't be fetched", but=item.get("but", ())):
+            # What can't be fetched stops the run, for no photo is to blame; but a path in a table
+            # may lead nowhere, where a file that was listed was there.
+            with explained(f"{path} can't be fetched", but=() if listed else FileNotFoundError):
                 content = self.files.open_input_stream(path).read()
         item["image_sha256"] = hashlib.sha256(content).hexdigest()
         return self.model["prepare"](open_photo(pa.BufferReader(content), str(path)))

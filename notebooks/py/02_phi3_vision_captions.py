@@ -520,7 +520,7 @@ else:
 #
 # > **In `mini`:** prompts and answers are short, so most of the time goes into starting small operations, and a batch starts them once for all its rows.
 # >
-# > **With real weights:** on a GPU expect the gain described above ([measured](../benchmarks/results/full-nvidia-h200-captioning-random-weights.json) on one large GPU, with random weights of the real size: there, batches gained less with 16 tiles a photo than with 4: more of the time goes into reading, and fewer photos fit into a batch). On a CPU expect next to none: reading photo and prompt takes nearly all the time, and a batch does not shorten it ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
+# > **With real weights:** on a GPU expect the gain described above ([measured](../benchmarks/results/full-nvidia-h200-captioning-random-weights.json) on one large GPU, with random weights of the real size; there, batches gained less with 16 tiles a photo than with 4: there was more to read, and a batch held fewer photos). On a CPU expect next to none: reading photo and prompt takes nearly all the time, and a batch does not shorten it ([measured](../benchmarks/results/full-cpu-captioning-random-weights.json) with random weights and fewer layers).
 #
 # How long will the catalogue take at this pace?
 
